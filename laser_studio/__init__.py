@@ -1,0 +1,3 @@
+"""LASER Studio: a visual debugger for recursive reasoning models."""
+
+__version__ = "0.1.0"

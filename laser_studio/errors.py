@@ -1,0 +1,40 @@
+"""The error tree of LASER Studio.
+
+Every error a user can cause is a `LaserStudioError`; its message names the cause and the way out. ::
+
+    LaserStudioError
+    ├── CheckpointError   a checkpoint or model configuration that cannot be used
+    ├── PuzzleError       a puzzle that cannot be read or does not fit the model
+    ├── PolicyError       tracker settings outside their ranges
+    ├── RecordingError    a recording that cannot be read or written
+    ├── DeviceError       a device that is unknown or not there
+    └── TrainingError     a training run that cannot start, resume or go on
+"""
+
+
+class LaserStudioError(Exception):
+    """Base class of all errors raised on purpose; `str(error)` is fit to show to a user."""
+
+
+class CheckpointError(LaserStudioError):
+    """A checkpoint or model configuration that cannot be used."""
+
+
+class PuzzleError(LaserStudioError):
+    """A puzzle that cannot be read, or does not fit the model."""
+
+
+class PolicyError(LaserStudioError):
+    """Tracker settings outside their ranges."""
+
+
+class RecordingError(LaserStudioError):
+    """A recording that cannot be read or written."""
+
+
+class DeviceError(LaserStudioError):
+    """A device that is unknown, or not there on this machine."""
+
+
+class TrainingError(LaserStudioError):
+    """A training run that cannot start, resume or go on."""

@@ -1,0 +1,160 @@
+"""The layers of a TRM block: post-norm attention or sequence mixer, then SwiGLU. Pure arithmetic, no recursion here."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from laser_studio.trm.config import TRMConfig
+
+CosSin = tuple[Tensor, Tensor]
+
+
+def trunc_normal_(tensor: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
+    """Fill in place with a normal truncated at two of its own deviations, rescaled so that the result has deviation `std`."""
+    # A unit normal cut at ±2 has deviation 0.8796; dividing restores the one asked for, as the official (JAX) initialiser does.
+    nn.init.trunc_normal_(tensor, std=1.0, a=-2.0, b=2.0, generator=generator)
+    return tensor.mul_(std / 0.87962566103423978)
+
+
+class CastLinear(nn.Linear):
+    """Bias-free (by default) linear layer whose weight follows the input's dtype.
+
+    Inside `hold_casts` the cast is made once and reused by every recursion step: casting per call would cost time
+    and, in training, save one copy of each weight per call for backward.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
+        super().__init__(in_features, out_features, bias=bias)
+        self._casts: dict[tuple[torch.dtype, bool], Tensor] | None = None
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        """Truncated LeCun normal weight, zero bias."""
+        with torch.no_grad():
+            trunc_normal_(self.weight, self.in_features**-0.5, generator)
+            if self.bias is not None:
+                self.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:  # (…, in) -> (…, out)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.linear(x, self._weight_as(x.dtype), bias)
+
+    def _weight_as(self, dtype: torch.dtype) -> Tensor:
+        if self.weight.dtype == dtype:
+            return self.weight
+        casts = self._casts  # read once: another thread's recursion over the same shared model may drop them any moment
+        if casts is None:
+            return self.weight.to(dtype)
+        key = (dtype, torch.is_grad_enabled())  # a cast made without gradient must not serve the cycle that carries it
+        if key not in casts:
+            casts[key] = self.weight.to(dtype)
+        return casts[key]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "_casts": None}  # casts may be part of a graph, which cannot be copied or pickled
+
+
+def hold_casts(module: nn.Module) -> None:
+    """From now until `drop_casts`, cast each weight at most once (once with and once without gradient)."""
+    for child in module.modules():
+        if isinstance(child, CastLinear):
+            child._casts = {}
+
+
+def drop_casts(module: nn.Module) -> None:
+    """Forget the casts of `hold_casts`; weights are cast at each call again."""
+    for child in module.modules():
+        if isinstance(child, CastLinear):
+            child._casts = None
+
+
+def rms_norm(x: Tensor, eps: float) -> Tensor:
+    """Weightless RMS norm over the last axis, computed in fp32, returned in x's dtype."""
+    wide = x.float()
+    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+
+def rope_table(length: int, head_dim: int, theta: float, device: torch.device) -> CosSin:
+    """cos and sin, each (length, 1, head_dim / 2) in fp32, for rotate-half RoPE."""
+    frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency)[:, None, :]
+    return angle.cos(), angle.sin()
+
+
+def apply_rope(x: Tensor, table: CosSin) -> Tensor:
+    """Rotate x (…, T, heads, head_dim) by position: rotate-half pairs feature i with i + head_dim / 2. In fp32, returned in x's dtype."""
+    cos, sin = table
+    left, right = x.float().chunk(2, dim=-1)
+    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x.dtype)
+
+
+class Attention(nn.Module):
+    """Full (non-causal) multi-head attention with fused q, k, v and optional RoPE."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.num_heads, self.head_dim = config.num_heads, config.head_dim
+        self.qkv_proj = CastLinear(config.hidden_size, 3 * config.hidden_size)
+        self.o_proj = CastLinear(config.hidden_size, config.hidden_size)
+
+    def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
+        batch, length, width = x.shape
+        qkv = self.qkv_proj(x).view(batch, length, 3 * self.num_heads, self.head_dim)
+        qk, v = qkv.split((2 * self.num_heads, self.num_heads), dim=2)
+        if rope is not None:
+            qk = apply_rope(qk, rope)  # q and k turn alike: one pass for both
+        q, k = qk.chunk(2, dim=2)
+        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  # (B, heads, T, head_dim)
+        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class SwiGLU(nn.Module):
+    """down(silu(gate(x)) · up(x)) with the inner width rounded up to a multiple of 256."""
+
+    def __init__(self, features: int, expansion: float) -> None:
+        super().__init__()
+        inner = -(-round(expansion * features * 2 / 3) // 256) * 256
+        self.gate_up_proj = CastLinear(features, 2 * inner)
+        self.down_proj = CastLinear(inner, features)
+
+    def forward(self, x: Tensor) -> Tensor:  # (…, features) -> (…, features)
+        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
+        return self.down_proj(F.silu(gate) * up)
+
+
+class Block(nn.Module):
+    """One post-norm block: tokens are mixed by attention (or, with `mlp_t`, by a SwiGLU over the sequence), then features by a SwiGLU."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.eps = config.rms_norm_eps
+        if config.mlp_t:
+            assert config.seq_len is not None  # TRMConfig refuses a mixer without it
+            self.mlp_t = SwiGLU(config.seq_len + config.prefix_len, config.expansion)
+        else:
+            self.self_attn = Attention(config)
+        self.mlp = SwiGLU(config.hidden_size, config.expansion)
+        self.is_mixer = config.mlp_t
+
+    def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
+        if self.is_mixer:
+            across = x.transpose(1, 2)  # (B, D, T): the norm too runs over the sequence here, as in the official code
+            x = rms_norm(across + self.mlp_t(across), self.eps).transpose(1, 2)
+        else:
+            x = rms_norm(x + self.self_attn(x, rope), self.eps)
+        return rms_norm(x + self.mlp(x), self.eps)
+
+
+class ReasoningNet(nn.Module):
+    """The one net that every recursion step applies: add the injection, then run the blocks."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.L_layers))
+
+    def forward(self, z: Tensor, injection: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D), (B, T, D) -> (B, T, D)
+        x = z + injection
+        for layer in self.layers:
+            x = layer(x, rope)
+        return x

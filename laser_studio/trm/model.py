@@ -1,0 +1,279 @@
+"""The Tiny Recursive Model: one supervision step as a whole (`forward`) or one net application at a time (`recurse`).
+
+Here live the embedding, the recursion, the heads and the halting rule. Layers are in `layers`, files in `checkpoints`.
+The arithmetic follows "Less is More: Recursive Reasoning with Tiny Networks" (arXiv 2510.04871) and its public code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from laser_studio.trm.config import TRMConfig
+from laser_studio.trm.layers import CastLinear, CosSin, ReasoningNet, drop_casts, hold_casts, rope_table, trunc_normal_
+
+Batch = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What one supervision step hands to the next; all tensors without gradient.
+
+    z_H, z_L: (B, P + T, D) in the forward dtype, P the prefix; steps: (B,) int32, supervision steps done on the
+    sample at hand; halted: (B,) bool, True asks the next step to start afresh from its batch; current_data: the
+    batch the states belong to.
+    """
+
+    z_H: Tensor
+    z_L: Tensor
+    steps: Tensor
+    halted: Tensor
+    current_data: dict[str, Tensor]
+
+    def going_on(self) -> Carry:
+        """The same states with nothing halted: the next step continues every sample, past the trained depth too."""
+        return replace(self, halted=torch.zeros_like(self.halted))
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """logits: (B, T, vocab) in the forward dtype; q_halt_logits, q_continue_logits: (B,) fp32.
+
+    target_q_continue: (B,) fp32 in [0, 1], only in training with `no_ACT_continue=False`.
+    """
+
+    logits: Tensor
+    q_halt_logits: Tensor
+    q_continue_logits: Tensor
+    target_q_continue: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class RecursionStep:
+    """One application of the net, at (s, h, l), each counted from 1; l is "H" for the z_H update.
+
+    The last one of a supervision step has `carry` and `outputs`.
+    """
+
+    steps: Tensor
+    h: int
+    l: int | Literal["H"]  # noqa: E741 - the name of the L cycle in the paper
+    z_H: Tensor
+    z_L: Tensor
+    carry: Carry | None = None
+    outputs: Outputs | None = None
+
+    @property
+    def s(self) -> int:
+        """The supervision step (of the sample furthest along); reading it waits for the device."""
+        return int(self.steps.max())
+
+    @property
+    def ends_cycle(self) -> bool:
+        """True where this step closes an H cycle."""
+        return self.l == "H"
+
+
+class Embedding(nn.Module):
+    """Token embedding, puzzle embedding in front, positions, scaling by √D."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.tokens = nn.Parameter(torch.empty(config.vocab_size, config.hidden_size))
+        self.puzzles = nn.Parameter(torch.empty(config.num_puzzle_identifiers, config.puzzle_emb_ndim)) if config.puzzle_emb_ndim else None
+        learned = config.pos_encodings == "learned"
+        self.positions = nn.Parameter(torch.empty((config.seq_len or 0) + config.prefix_len, config.hidden_size)) if learned else None
+
+    def reset_parameters(self, generator: torch.Generator | None = None) -> None:
+        with torch.no_grad():
+            trunc_normal_(self.tokens, self.config.hidden_size**-0.5, generator)
+            if self.puzzles is not None:
+                self.puzzles.zero_()
+            if self.positions is not None:
+                trunc_normal_(self.positions, self.config.hidden_size**-0.5, generator)
+
+    def forward(self, inputs: Tensor, puzzle_identifiers: Tensor, dtype: torch.dtype) -> Tensor:  # (B, T), (B,) -> (B, P + T, D)
+        config = self.config
+        x = F.embedding(inputs, self.tokens).to(dtype)
+        if self.puzzles is not None:
+            prefix = F.embedding(puzzle_identifiers, self.puzzles).to(dtype)  # (B, ndim)
+            prefix = F.pad(prefix, (0, config.prefix_len * config.hidden_size - config.puzzle_emb_ndim))
+            x = torch.cat((prefix.view(-1, config.prefix_len, config.hidden_size), x), dim=1)
+        if self.positions is not None:
+            x = 0.707106781 * (x + self.positions.to(dtype))  # 1/√2 keeps the variance of a sum of two
+        return config.hidden_size**0.5 * x
+
+
+class TRM(nn.Module):
+    """Tiny Recursive Model.
+
+    >>> model = TRM(TRMConfig(vocab_size=8, seq_len=36, hidden_size=32, num_heads=2, forward_dtype="float32"), seed=0)
+    >>> batch = {"inputs": torch.ones(1, 36, dtype=torch.long), "puzzle_identifiers": torch.zeros(1, dtype=torch.long)}
+    >>> carry, out = model.eval()(model.initial_carry(batch), batch)
+    >>> out.logits.shape
+    torch.Size([1, 36, 8])
+
+    `seed` draws the initial weights from a private generator. `exploration` may hold the generator of the halting
+    exploration (on the model's device); without one a private generator seeded with 0 is made at first need.
+    `details` tells where the weights come from; `load_checkpoint` fills it.
+    """
+
+    H_init: Tensor
+    L_init: Tensor
+
+    def __init__(self, config: TRMConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.forward_dtype: torch.dtype = getattr(torch, config.forward_dtype)
+        self.embedding = Embedding(config)
+        with torch.random.fork_rng(devices=[]):  # nn.Linear's own initialiser draws from the global generator
+            self.net = ReasoningNet(config)
+            self.lm_head = CastLinear(config.hidden_size, config.vocab_size)
+            self.q_head = CastLinear(config.hidden_size, 2, bias=True)
+        self.register_buffer("H_init", torch.empty(config.hidden_size, dtype=self.forward_dtype))
+        self.register_buffer("L_init", torch.empty(config.hidden_size, dtype=self.forward_dtype))
+        self.exploration: torch.Generator | None = None
+        self.details: dict[str, Any] = {}
+        self._rope_cache: dict[tuple[int, torch.device], CosSin] = {}
+        if self.H_init.device.type != "meta":
+            self.reset_parameters(seed)
+
+    def reset_parameters(self, seed: int) -> None:
+        """Draw all weights and initial states anew from `seed`, as the official code initialises them."""
+        generator = torch.Generator(self.H_init.device).manual_seed(seed)
+        for module in self.modules():
+            if isinstance(module, CastLinear | Embedding):
+                module.reset_parameters(generator)
+        with torch.no_grad():
+            self.q_head.weight.zero_()  # halting starts almost surely off, which speeds up the first steps of training
+            assert self.q_head.bias is not None
+            self.q_head.bias.fill_(-5)
+            for start in (self.H_init, self.L_init):
+                start.copy_(trunc_normal_(torch.empty(start.shape, device=start.device), 1.0, generator))
+
+    def initial_carry(self, batch: Batch) -> Carry:
+        """A carry at the initial states, halted, so that the next step takes its data from the batch it is given."""
+        inputs = batch["inputs"]
+        size, device = inputs.shape[0], self.H_init.device
+        shape = (size, inputs.shape[1] + self.config.prefix_len, self.config.hidden_size)
+        return Carry(
+            z_H=self.H_init.expand(shape),
+            z_L=self.L_init.expand(shape),
+            steps=torch.zeros(size, dtype=torch.int32, device=device),
+            halted=torch.ones(size, dtype=torch.bool, device=device),
+            current_data={key: value.to(device) for key, value in batch.items()},
+        )
+
+    def forward(self, carry: Carry, batch: Batch) -> tuple[Carry, Outputs]:
+        """One supervision step: H_cycles − 1 cycles without gradient, one with.
+
+        batch: {"inputs": (B, T) int, "puzzle_identifiers": (B,) int}. Samples whose carry is halted restart from the
+        batch; the others go on with their own data. In evaluation nothing halts before `halt_max_steps`.
+        """
+        for step in self.recurse(carry, batch):
+            last = step
+        assert last.carry is not None and last.outputs is not None
+        return last.carry, last.outputs
+
+    def recurse(self, carry: Carry, batch: Batch) -> Iterator[RecursionStep]:
+        """The same supervision step as `forward`, bit for bit, yielding after each application of the net.
+
+        Gradient mode is the caller's at the time of this call; it is never changed between two steps.
+        """
+        return self._recurse(carry, batch, torch.is_grad_enabled())
+
+    def _recurse(self, carry: Carry, batch: Batch, grad: bool) -> Iterator[RecursionStep]:
+        config = self.config
+        hold_casts(self)
+        try:
+            with torch.set_grad_enabled(grad):
+                carry = self._restart_halted(carry, batch)
+                data = carry.current_data
+                x = self.embedding(data["inputs"], data["puzzle_identifiers"], self.forward_dtype)
+            rope = self.rope(x.shape[1], x.device)
+            z_H, z_L, steps = carry.z_H, carry.z_L, carry.steps + 1
+            for h in range(1, config.H_cycles + 1):
+                # No `with` may span a yield: the caller would run under our gradient mode.
+                graded = grad and h == config.H_cycles
+                with torch.set_grad_enabled(graded):
+                    injection = z_H + x  # z_H rests during the L cycles: one sum serves them all
+                for l in range(1, config.L_cycles + 1):  # noqa: E741
+                    with torch.set_grad_enabled(graded):
+                        z_L = self.net(z_L, injection, rope)
+                    yield RecursionStep(steps, h, l, z_H, z_L)
+                with torch.set_grad_enabled(graded):
+                    z_H = self.net(z_H, z_L, rope)
+                if h < config.H_cycles:
+                    yield RecursionStep(steps, h, "H", z_H, z_L)
+            with torch.set_grad_enabled(grad):
+                outputs = self.read_out(z_H)
+            carry = Carry(z_H.detach(), z_L.detach(), steps, steps >= config.halt_max_steps, data)
+            if self.training and config.halt_max_steps > 1:
+                with torch.no_grad():
+                    carry, outputs = self._halt(carry, outputs, x, rope)
+            yield RecursionStep(steps, config.H_cycles, "H", z_H, z_L, carry, outputs)
+        finally:
+            drop_casts(self)
+
+    def read_out(self, z_H: Tensor) -> Outputs:
+        """Both heads on a state z_H (B, P + T, D): the answer's logits (without the prefix) and the two halting values."""
+        q = self.q_head(z_H[:, 0]).float()
+        return Outputs(self.lm_head(z_H)[:, self.config.prefix_len :], q[:, 0], q[:, 1])
+
+    def _restart_halted(self, carry: Carry, batch: Batch) -> Carry:
+        halted = carry.halted
+
+        def fresh(new: Tensor, old: Tensor) -> Tensor:
+            return torch.where(halted.view(-1, *[1] * (old.ndim - 1)), new, old)
+
+        return replace(
+            carry,
+            z_H=fresh(self.H_init, carry.z_H),
+            z_L=fresh(self.L_init, carry.z_L),
+            steps=carry.steps.masked_fill(halted, 0),
+            current_data={key: fresh(batch[key].to(halted.device), old) for key, old in carry.current_data.items()},
+        )
+
+    def _halt(self, carry: Carry, outputs: Outputs, x: Tensor, rope: CosSin | None) -> tuple[Carry, Outputs]:
+        """The training rule: stop where the model says so, unless exploration asks for more steps."""
+        config, last = self.config, carry.halted
+        q_halt, q_continue = outputs.q_halt_logits, outputs.q_continue_logits
+        wants_to_stop = q_halt > 0 if config.no_ACT_continue else q_halt > q_continue
+        if self.exploration is None:
+            self.exploration = torch.Generator(q_halt.device).manual_seed(0)
+        explores = torch.rand(q_halt.shape, generator=self.exploration, device=q_halt.device) < config.halt_exploration_prob
+        least = torch.randint(2, config.halt_max_steps + 1, q_halt.shape, generator=self.exploration, device=q_halt.device)
+        halted = (last | wants_to_stop) & (carry.steps >= explores * least)
+        if not config.no_ACT_continue:
+            future = self.read_out(self._cycles(carry.z_H, carry.z_L, x, rope))
+            best = torch.where(last, future.q_halt_logits, torch.maximum(future.q_halt_logits, future.q_continue_logits))
+            outputs = replace(outputs, target_q_continue=best.sigmoid())
+        return replace(carry, halted=halted), outputs
+
+    def _cycles(self, z_H: Tensor, z_L: Tensor, x: Tensor, rope: CosSin | None) -> Tensor:
+        """z_H after one more supervision step from the given states, without reporting its steps."""
+        for _ in range(self.config.H_cycles):
+            for _ in range(self.config.L_cycles):
+                z_L = self.net(z_L, z_H + x, rope)
+            z_H = self.net(z_H, z_L, rope)
+        return z_H
+
+    def rope(self, length: int, device: torch.device) -> CosSin | None:
+        """The rotation table for `length` tokens (prefix included), None where the model has no RoPE."""
+        config = self.config
+        if config.pos_encodings != "rope" or config.mlp_t:
+            return None
+        key = (length, device)
+        if key not in self._rope_cache:
+            with torch.inference_mode(False):  # a table made in inference mode could not serve a later training step
+                self._rope_cache = {key: rope_table(length, config.head_dim, config.rope_theta, device)}
+        return self._rope_cache[key]
+
+    def __getstate__(self) -> dict:
+        return {**self.__dict__, "exploration": None}  # a torch.Generator cannot be copied or pickled

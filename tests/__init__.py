@@ -1,0 +1,1 @@
+"""Tests of LASER Studio; the folders mirror the package, and `browser` drives a real Chromium."""
