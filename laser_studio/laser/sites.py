@@ -1,0 +1,153 @@
+"""Taps: forward hooks that hand the input of every linear layer of a module to a tracker of its own.
+
+Works on any `nn.Module`; the sites are its `nn.Linear` submodules. A tap sees, it never changes: outputs, gradients
+and random state of the module are those of the untapped one.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from laser_studio.errors import PolicyError
+from laser_studio.laser.event import TrackerEvent
+from laser_studio.laser.policy import LaserPolicy
+from laser_studio.laser.tracker import Snapshot, SubspaceTracker
+
+
+@dataclass(frozen=True, eq=False)
+class TapSnapshot:
+    """The settings of a tap and the state of every tracker it had, by reference."""
+
+    policy: LaserPolicy
+    trackers: dict[str, Snapshot]
+
+
+def find_sites(module: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers of `module` by their dotted names, in order; shared layers once, under their first name.
+
+    >>> list(find_sites(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))))
+    ['0', '2']
+    """
+    return {name or "linear": child for name, child in module.named_modules() if isinstance(child, nn.Linear)}
+
+
+class SiteTap:
+    """A tracker for every enabled site of a module, fed by forward pre-hooks while attached.
+
+    >>> import torch
+    >>> layer = nn.Sequential(nn.Linear(4, 4))
+    >>> with SiteTap(layer, LaserPolicy(rank=2)) as tap:
+    ...     _ = layer(torch.ones(3, 4))
+    ...     list(tap.take()), tap.refresh()["0"].rank
+    (['0'], 2)
+
+    Trackers are made when a site is first seen, on the device of what it sees, and live as long as the tap.
+    Raises `PolicyError` where the policy names a site the module does not have or does not fit a site's width.
+    """
+
+    def __init__(self, module: nn.Module, policy: LaserPolicy) -> None:
+        self._handles: list[RemovableHandle] = []
+        self.sites = find_sites(module)
+        if not self.sites:
+            raise PolicyError(f"{type(module).__name__} has no linear layers to track")
+        self.trackers: dict[str, SubspaceTracker] = {}
+        self._events: dict[str, TrackerEvent] = {}
+        self._policy = self._checked(policy)
+
+    @property
+    def policy(self) -> LaserPolicy:
+        """The policy of all sites, with its overrides."""
+        return self._policy
+
+    @property
+    def attached(self) -> bool:
+        """Whether the hooks are in place."""
+        return bool(self._handles)
+
+    def attach(self) -> Self:
+        """Put the hooks in place; harmless where they are."""
+        if not self._handles:
+            tap = weakref.ref(self)  # a module must not keep a forgotten tap and its tensors alive
+
+            def hook_for(name: str) -> Any:
+                def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                    if (owner := tap()) is not None:
+                        owner._see(name, args[0] if args else kwargs["input"])
+
+                return hook
+
+            self._handles = [layer.register_forward_pre_hook(hook_for(name), with_kwargs=True) for name, layer in self.sites.items()]
+        return self
+
+    def detach(self) -> None:
+        """Take every hook away; trackers and events not yet taken stay."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def __enter__(self) -> Self:
+        return self.attach()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.detach()
+
+    def __del__(self) -> None:
+        self.detach()
+
+    def take(self) -> dict[str, TrackerEvent]:
+        """The observations since the last `take`, in order of application; of a site applied more than once, the last."""
+        events, self._events = self._events, {}
+        return events
+
+    def refresh(self) -> dict[str, TrackerEvent]:
+        """Close the window of every tracker; their closing events by site."""
+        return {name: tracker.refresh() for name, tracker in self.trackers.items()}
+
+    def set_policy(self, policy: LaserPolicy) -> None:
+        """Other settings for every site, from the next refresh on. A site switched off loses its tracker, one switched on starts anew."""
+        policy = self._checked(policy)
+        self._policy = policy
+        self.trackers = {name: tracker for name, tracker in self.trackers.items() if policy.enabled_for(name)}
+        for name, tracker in self.trackers.items():
+            tracker.set_policy(policy.for_site(name))
+
+    def snapshot(self) -> TapSnapshot:
+        """The state of every tracker, settings included; cheap: see `SubspaceTracker.snapshot`."""
+        return TapSnapshot(self._policy, {name: tracker.snapshot() for name, tracker in self.trackers.items()})
+
+    def restore(self, snapshot: TapSnapshot) -> None:
+        """Go on from `snapshot`, bit for bit: trackers made since are dropped, and so are events not yet taken."""
+        self._policy, self._events = snapshot.policy, {}
+        trackers = {name: self.trackers.get(name) or self._new_tracker(name) for name in snapshot.trackers}
+        for name, tracker in trackers.items():
+            tracker.restore(snapshot.trackers[name])
+        self.trackers = trackers
+
+    def _see(self, name: str, x: Tensor) -> None:
+        if not self._policy.enabled_for(name):
+            return
+        if name not in self.trackers:
+            self.trackers[name] = self._new_tracker(name)
+        self._events.pop(name, None)  # so that the order is that of the last application
+        self._events[name] = self.trackers[name].observe(x)
+
+    def _new_tracker(self, name: str) -> SubspaceTracker:
+        return SubspaceTracker(self.sites[name].in_features, self._policy.for_site(name), name=name)
+
+    def _checked(self, policy: LaserPolicy) -> LaserPolicy:
+        idle = [pattern for pattern in policy.sites if not any(policy.matches(pattern, name) for name in self.sites)]
+        if idle:
+            raise PolicyError(f"no site is called {', '.join(map(repr, idle))[:200]}; the sites are {', '.join(self.sites)[:400]}")
+        for name, layer in self.sites.items():
+            if policy.enabled_for(name):
+                try:
+                    policy.for_site(name).max_rank_for(layer.in_features)
+                except PolicyError as error:
+                    raise PolicyError(f"site {name}: {error}") from None
+        return policy
