@@ -1,0 +1,209 @@
+"""`Session`: step, go back, seek, run until something happens. The cursor over a live run, and policies over time.
+
+Recorded frames are never recomputed to be shown. Going back moves the cursor; stepping forward again shows the recorded
+future as long as nothing was changed. A changed policy drops that future, and the live state is rebuilt by replaying the
+run deterministically from its start under the policies that were in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from laser_studio.debugger.frames import EventKind, Frame
+from laser_studio.debugger.machine import Machine
+from laser_studio.laser import LaserPolicy
+from laser_studio.laser.ledger import SavedBytes
+from laser_studio.puzzles import Puzzle
+from laser_studio.trm import TRM
+
+Condition = Callable[[Frame], bool]
+
+_EVENTS: dict[str, EventKind] = {
+    "reset": "reset",
+    "grew": "grew",
+    "miss": "miss",
+    "saturated": "saturated",
+    "answer_changed": "changed",
+    "solved": "solved",
+    "halt": "halt",
+}
+NAMED_CONDITIONS = (*_EVENTS, "cycle", "supervision")
+"""What `Session.run(until=…)` understands besides a callable."""
+
+
+class Session:
+    """A debugging session of one model on one puzzle.
+
+    >>> session = Session(model, puzzle, policy=LaserPolicy(rank="25%"), seed=0)     # doctest: +SKIP
+    >>> session.step().sites["layers.0.mlp.down_proj"].fidelity                      # doctest: +SKIP
+    1.0
+    >>> session.run(until="solved").index                                            # doctest: +SKIP
+    30
+
+    The model is shared read-only: any number of sessions may use it. A session itself belongs to one thread at a time.
+    `seed` replaces the policy's seed, so the same seed gives the same frames. `history_bytes` bounds what is kept of the
+    activations. `beyond` lets the run go on past `halt_max_steps`. Raises `PuzzleError` where the puzzle does not fit.
+    """
+
+    def __init__(
+        self,
+        model: TRM,
+        puzzle: Puzzle,
+        *,
+        policy: LaserPolicy | None = None,
+        seed: int | None = None,
+        history_bytes: int = 256 << 20,
+        beyond: bool = False,
+    ) -> None:
+        self.model, self.puzzle, self.beyond = model, puzzle, beyond
+        self.epoch = 0
+        self._seed = seed
+        self._history_bytes = history_bytes
+        self._policies = {0: self._seeded(policy or LaserPolicy())}  # step -> policy in force for the steps after it
+        self._saved: SavedBytes | None = None
+        self._machine = self._fresh_machine()
+        self._saved = self._machine.saved
+        self._frames = [self._machine.frame]
+        self._cursor = 0
+
+    @property
+    def frame(self) -> Frame:
+        """The frame at the cursor."""
+        return self._frames[self._cursor]
+
+    @property
+    def frames(self) -> Sequence[Frame]:
+        """All recorded frames; `frames[t].index == t`."""
+        return self._frames
+
+    @property
+    def head(self) -> int:
+        """Index of the newest recorded frame."""
+        return len(self._frames) - 1
+
+    @property
+    def length(self) -> int:
+        """Steps of a run to the trained depth: halt_max_steps × net applications per supervision step."""
+        return self.model.config.halt_max_steps * self.model.config.steps_per_supervision
+
+    @property
+    def sites(self) -> dict[str, int]:
+        """Width D of each tracked site, in order of application."""
+        return dict(self._machine.sites)
+
+    @property
+    def policy(self) -> LaserPolicy:
+        """The policy in force for the next step."""
+        return self._policies[max(step for step in self._policies if step <= self._cursor)]
+
+    @property
+    def finished(self) -> bool:
+        """True where no further step is possible: the trained depth is reached, or the activations are not finite."""
+        frame = self.frame
+        return not frame.finite or (frame.index >= self.length and not self.beyond and self._cursor == self.head)
+
+    @property
+    def dropped_before(self) -> int:
+        """Activations of steps before this one had to go to keep the byte budget."""
+        return self._machine.history.dropped_before
+
+    def step(self) -> Frame:
+        """The next frame; at the end of the run the last one again."""
+        if self._cursor < self.head:
+            self._cursor += 1
+        elif not self.finished:
+            self._catch_up()
+            self._frames.append(self._machine.advance())
+            self._cursor += 1
+        return self.frame
+
+    def back(self) -> Frame:
+        """The frame before; at the start the first one again."""
+        self._cursor = max(0, self._cursor - 1)
+        return self.frame
+
+    def restart(self) -> Frame:
+        """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed."""
+        self._cursor = 0
+        return self.frame
+
+    def seek(self, index: int) -> Frame:
+        """The frame of that index, computing what is not recorded yet; stops at the ends of time."""
+        self._cursor = max(0, min(index, self.head))
+        while self._cursor < index and not self.finished:
+            self.step()
+        return self.frame
+
+    def run(self, until: Condition | str | None = None, *, max_steps: int | None = None) -> Frame:
+        """Step until the condition holds for a new frame, the end of the run, or `max_steps`.
+
+        until: a callable on frames, or one of `NAMED_CONDITIONS`; None runs to the end. With `beyond`, a condition or
+        `max_steps` is needed. Raises ValueError for an unknown name.
+        """
+        condition = _condition(until)
+        if self.beyond and condition is None and max_steps is None:
+            raise ValueError("a run past the trained depth has no end of its own: give `until` or `max_steps`")
+        steps = 0
+        while not self.finished and (max_steps is None or steps < max_steps):
+            frame = self.step()
+            steps += 1
+            if condition is not None and condition(frame):
+                break
+        return self.frame
+
+    def set_policy(self, policy: LaserPolicy) -> None:
+        """Use other tracker settings from the next step on; a recorded future that they would change is dropped."""
+        policy = self._seeded(policy)
+        if policy == self.policy:
+            return
+        if self._cursor < self.head:
+            del self._frames[self._cursor + 1 :]
+            self.epoch += 1
+        self._policies = {step: old for step, old in self._policies.items() if step < self._cursor}
+        self._policies[self._cursor] = policy
+
+    def activations(self, index: int, site: str) -> tuple[Tensor, float] | None:
+        """A site's input at a recorded step, read back as ZQᵀ (N, D), and the share of its energy kept; None where it was dropped."""
+        if self._machine.frame.index > self.head:  # it ran into a future that has been dropped since
+            self._catch_up()
+        history = self._machine.history.sites.get(site)
+        return history.read(index) if history is not None else None
+
+    def close(self) -> None:
+        """Free what the session holds; frames stay readable."""
+        self._machine.close()
+
+    def _seeded(self, policy: LaserPolicy) -> LaserPolicy:
+        return policy if self._seed is None else replace(policy, seed=self._seed)
+
+    def _fresh_machine(self) -> Machine:
+        return Machine(self.model, self.puzzle, self._policies[0], history_bytes=self._history_bytes, training=self._saved)
+
+    def _catch_up(self) -> None:
+        """Bring the live state to the cursor, by replay from the start where it is past it, and the policy up to date."""
+        if self._machine.frame.index > self._cursor:
+            self._machine.close()
+            self._machine = self._fresh_machine()
+        while True:
+            here = self._machine.frame.index
+            if (policy := self._policies.get(here)) is not None and policy != self._machine.policy:
+                self._machine.set_policy(policy)
+            if here == self._cursor:
+                return
+            self._machine.advance()
+
+
+def _condition(until: Condition | str | None) -> Condition | None:
+    if until is None or callable(until):
+        return until
+    if until == "cycle":
+        return lambda frame: frame.l == "H"
+    if until == "supervision":
+        return lambda frame: frame.ends_supervision
+    if until in _EVENTS:
+        kind = _EVENTS[until]
+        return lambda frame: any(event.kind == kind for event in frame.events)
+    raise ValueError(f"unknown condition {until!r}: use a callable or one of {', '.join(NAMED_CONDITIONS)}")
