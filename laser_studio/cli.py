@@ -1,0 +1,172 @@
+"""The command line: `python -m laser_studio COMMAND`. Thin wrappers; what they do lives in `lab`, `puzzles` and `studio`.
+
+Heavy imports happen inside the commands, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from laser_studio.errors import LaserStudioError
+
+app = typer.Typer(help="LASER Studio: train, evaluate and inspect recursive reasoning models.", no_args_is_help=True, add_completion=False)
+bench = typer.Typer(help="Measurements, all arms side by side in one run.", no_args_is_help=True)
+puzzles_app = typer.Typer(help="Puzzle sets.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
+app.add_typer(puzzles_app, name="puzzles")
+
+Device = Annotated[str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.")]
+Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's own choice.")]
+
+
+def main() -> None:
+    """Run the command line; errors a user can cause end in one line and exit status 2."""
+    try:
+        app(prog_name="laser-studio")
+    except LaserStudioError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+@contextmanager
+def _stop_on_interrupt() -> Iterator[list[bool]]:
+    """A flag that Ctrl-C raises instead of an exception, so that work can be saved first; a second Ctrl-C stops at once."""
+    flag = [False]
+
+    def stop(*_: object) -> None:
+        if flag[0]:
+            raise KeyboardInterrupt
+        flag[0] = True
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield flag
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="What to train: sudoku-6x6.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; an interrupted run in it is resumed. Default: runs/TASK.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the task's own number.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of data, weights, order, augmentation and exploration.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    puzzles: Annotated[int | None, typer.Option(min=1, help="Training puzzles in place of the task's own number.")] = None,
+    held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation.")] = 1000,
+) -> None:
+    """Train a model and write it with its card to OUT/model. Ctrl-C saves and stops; the same command goes on."""
+    from dataclasses import replace
+
+    from tqdm import tqdm
+
+    from laser_studio.device import resolve_device
+    from laser_studio.lab.card import export
+    from laser_studio.lab.evaluate import evaluate as measure
+    from laser_studio.lab.tasks import get_task
+    from laser_studio.lab.train import Progress, Trainer, fit
+
+    _set_threads(threads)
+    recipe = get_task(task)
+    changes: dict[str, Any] = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
+    settings = replace(recipe.settings, **changes)
+    where = resolve_device(device)
+    folder = out or Path("runs") / task
+    count = puzzles or recipe.train_puzzles
+    typer.echo(f"drawing {count} training puzzles and {held_out} held-out ones …")
+    data = recipe.puzzles(count, settings.seed, "train")
+    unseen = recipe.puzzles(held_out, settings.seed, "held-out")
+    trainer = Trainer(recipe.config, settings, data, where)
+    with _stop_on_interrupt() as stop, tqdm(total=settings.steps, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
+
+        def show(progress: Progress) -> None:
+            held = f"{progress.accuracy.exact[-1]:.1%}" if progress.accuracy else "–"
+            bar.set_postfix_str(f"loss {progress.loss:.3f}, exact {progress.exact:.1%}, held-out {held}", refresh=False)
+            bar.update(progress.step - bar.n)
+
+        fit(trainer, unseen.first(100), folder, on_step=show, should_stop=lambda: stop[0])
+    if trainer.step < settings.steps:
+        typer.echo(f"stopped at step {trainer.step} of {settings.steps}; run the same command to go on")
+        return
+    with tqdm(total=len(unseen), unit="puzzle", desc="final evaluation") as bar:
+        accuracy = measure(trainer.averaged(), unseen, on_batch=lambda done: bar.update(done))
+    export(trainer, recipe, accuracy, f"python -m laser_studio {shlex.join(sys.argv[1:])}", folder / "model")
+    typer.echo(f"exact {accuracy.exact[-1]:.1%}, cells {accuracy.cell[-1]:.1%} of {accuracy.puzzles} held-out puzzles → {folder / 'model'}")
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    task: Annotated[str | None, typer.Option(help="Task whose puzzles to use; default: the one the checkpoint names.")] = None,
+    puzzles: Annotated[int, typer.Option(min=1, help="Number of held-out puzzles.")] = 500,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the held-out puzzles.")] = 0,
+    device: Device = "auto",
+    threads: Threads = 0,
+    batch_size: Annotated[int, typer.Option(min=1, help="Puzzles per batch.")] = 100,
+) -> None:
+    """Exact and cell accuracy on held-out puzzles, per supervision step."""
+    from tqdm import tqdm
+
+    from laser_studio.lab.evaluate import evaluate as measure
+    from laser_studio.lab.tasks import get_task
+    from laser_studio.trm import load_checkpoint
+
+    _set_threads(threads)
+    model = load_checkpoint(checkpoint, device=device)
+    recipe = get_task(task or str(model.details.get("task", "")))
+    data = recipe.puzzles(puzzles, seed, "held-out")
+    with tqdm(total=len(data), unit="puzzle") as bar:
+        accuracy = measure(model, data, batch_size=batch_size, on_batch=lambda done: bar.update(done))
+    typer.echo(f"{recipe.name}: {accuracy.puzzles} held-out puzzles, seed {seed}")
+    typer.echo("supervision step   exact    cell")
+    for step, (exact, cell) in enumerate(zip(accuracy.exact, accuracy.cell, strict=True), 1):
+        typer.echo(f"{step:16d}  {exact:6.1%}  {cell:6.1%}")
+
+
+@puzzles_app.command("make")
+def make_puzzles(
+    name: Annotated[str, typer.Argument(metavar="SET", help="Which set: sudoku-6x6, sudoku-4x4, sudoku-9x9 or maze-9x9.")],
+    out: Annotated[Path | None, typer.Option(help="Folder to write to; default: the one the studio reads.")] = None,
+    each: Annotated[int | None, typer.Option(min=1, help="Puzzles per difficulty in place of the set's own number.")] = None,
+) -> None:
+    """Draw a bundled puzzle set anew from its seed; the same command gives the same file."""
+    from tqdm import tqdm
+
+    from laser_studio.puzzles import make_bundled_set
+
+    with tqdm(unit="puzzle") as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        path = make_bundled_set(name, folder=out, each=each, progress=show)
+    typer.echo(f"wrote {path}")
+
+
+@puzzles_app.command("show")
+def show_puzzles(
+    name: Annotated[str, typer.Argument(metavar="SET", help="A bundled set or a file of puzzles.")],
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 3,
+) -> None:
+    """Print puzzles of a set as text."""
+    from laser_studio.puzzles import get_domain, load_puzzles
+
+    for puzzle in load_puzzles(name)[:count]:
+        typer.echo(f"{puzzle.name}\n{get_domain(puzzle.domain).format(puzzle)}\n")

@@ -1,0 +1,211 @@
+"""Train a TRM: deep supervision with carried state, halting with exploration, EMA, resumable to the same curve.
+
+`Trainer` holds everything that must survive a stop; `fit` is the loop. Tasks and presets are in `tasks`, losses in
+`losses`, sets in `data`. The command line and tests call `fit`.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import hashlib
+import json
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from laser_studio.errors import TrainingError
+from laser_studio.files import atomic_path
+from laser_studio.lab.data import PuzzleSet, relabel_digits
+from laser_studio.lab.evaluate import Accuracy, evaluate
+from laser_studio.lab.losses import supervision_loss
+from laser_studio.lab.optim import SignSGD, WeightAverage
+from laser_studio.settings import setting, settings
+from laser_studio.trm import TRM, TRMConfig
+from laser_studio.trm.model import Carry
+
+STATE_FILE = "training_state.pt"
+
+
+@settings(TrainingError)
+class TrainSettings:
+    """Hyperparameters of a training run."""
+
+    steps: int = setting(default=2_400, low=1, high=10_000_000, unit="optimiser steps", help="Length of the run.")
+    batch_size: int = setting(default=64, low=1, high=65_536, unit="puzzles", help="Puzzles per optimiser step.")
+    lr: float = setting(default=7e-4, low=0, high=1, help="AdamW learning rate.")
+    warmup: int = setting(default=100, low=0, high=1_000_000, unit="optimiser steps", help="Steps over which the rate rises linearly.")
+    weight_decay: float = setting(default=0.1, low=0, high=10, help="AdamW weight decay.")
+    puzzle_emb_lr: float = setting(default=1e-2, low=0, high=1, help="SignSGD rate of the puzzle embedding.")
+    ema: float = setting(default=0.999, low=0, high=0.999999, help="Decay of the weight average that is evaluated and saved.")
+    augment: bool = setting(default=True, help="Relabel the digits of each puzzle at random.")
+    seed: int = setting(default=0, low=0, high=2**31 - 1, help="Seed of weights, order, augmentation and exploration.")
+    eval_every: int = setting(default=100, low=1, high=1_000_000, unit="optimiser steps", help="Distance between evaluations.")
+    save_every: int = setting(default=100, low=1, high=1_000_000, unit="optimiser steps", help="Distance between saved states.")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What one optimiser step reports: loss of the step, exact share over the last samples that halted, seconds left."""
+
+    step: int
+    steps: int
+    loss: float
+    exact: float
+    seconds_left: float
+    accuracy: Accuracy | None = None
+
+
+class Trainer:
+    """Model, optimisers, averages, generators and the carried state of one run."""
+
+    def __init__(self, config: TRMConfig, settings: TrainSettings, data: PuzzleSet, device: torch.device) -> None:
+        self.config, self.settings, self.data, self.device = config, settings, data, device
+        self.model = TRM(config, seed=settings.seed).to(device).train()
+        self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
+        self.sampling = torch.Generator().manual_seed(settings.seed + 2)
+        embedding = [p for name, p in self.model.named_parameters() if name == "embedding.puzzles"]
+        others = [p for name, p in self.model.named_parameters() if name != "embedding.puzzles"]
+        self.adam = torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=True)
+        self.sign = SignSGD(embedding, settings.puzzle_emb_lr, settings.weight_decay) if embedding else None
+        self.ema = WeightAverage(self.model, settings.ema)
+        self.step = 0
+        self.seconds = 0.0  # spent in optimiser steps so far, over all sittings
+        self.carry: Carry | None = None
+        self.recent: deque[float] = deque(maxlen=10 * settings.batch_size)
+
+    def advance(self) -> float:
+        """One optimiser step; returns its loss."""
+        started = time.monotonic()
+        batch = self._draw()
+        if self.carry is None:
+            self.carry = self.model.initial_carry(batch)
+        carry, outputs = self.model(self.carry, batch)
+        loss = supervision_loss(outputs, carry.current_data["labels"])
+        loss.total.backward()
+        warm = min(1.0, (self.step + 1) / max(1, self.settings.warmup))
+        for optimiser, rate in ((self.adam, self.settings.lr), (self.sign, self.settings.puzzle_emb_lr)):
+            if optimiser is not None:
+                for group in optimiser.param_groups:
+                    group["lr"] = rate * warm
+                optimiser.step()
+                optimiser.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.step)
+        self.carry = carry
+        self.step += 1
+        self.recent.extend(loss.exact[carry.halted].float().tolist())
+        value = float(loss.total.detach())  # waits for the device, so the time is real
+        self.seconds += time.monotonic() - started
+        return value
+
+    def averaged(self) -> TRM:
+        """A copy of the model with the averaged weights, in evaluation mode."""
+        model = copy.deepcopy(self.model).eval()
+        self.ema.copy_to(model)
+        return model
+
+    def _draw(self) -> dict[str, torch.Tensor]:
+        picked = torch.randint(len(self.data), (self.settings.batch_size,), generator=self.sampling)
+        inputs, labels = self.data.inputs[picked], self.data.labels[picked]
+        if self.settings.augment:
+            inputs, labels = relabel_digits(inputs, labels, self.data.digits, self.sampling)
+        batch = {"inputs": inputs, "labels": labels, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
+        return {key: value.to(self.device) for key, value in batch.items()}
+
+    def _identity(self) -> str:
+        # Settings that only say how long to go on may change between a stop and a resume; all others may not.
+        fixed = {k: v for k, v in asdict(self.settings).items() if k not in ("steps", "eval_every", "save_every")}
+        text = json.dumps([asdict(self.config), fixed, len(self.data)], sort_keys=True)
+        return hashlib.sha256(text.encode() + self.data.inputs.numpy().tobytes()).hexdigest()
+
+    def save(self, path: Path) -> None:
+        """Write all state atomically."""
+        assert self.carry is not None and self.model.exploration is not None
+        state = {
+            "identity": self._identity(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "model": self.model.state_dict(),
+            "ema": self.ema.average,
+            "adam": self.adam.state_dict(),
+            "carry": {k: getattr(self.carry, k) for k in ("z_H", "z_L", "steps", "halted", "current_data")},
+            "sampling": self.sampling.get_state(),
+            "exploration": self.model.exploration.get_state(),
+            "recent": list(self.recent),
+        }
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+
+    def load(self, path: Path) -> None:
+        """Take up a saved state; raises `TrainingError` where it belongs to another run."""
+        try:
+            state = torch.load(path, map_location=self.device, weights_only=True)
+            if state["identity"] != self._identity():
+                raise TrainingError(
+                    f"{path.name} was written with other settings or data: use the same ones to resume, or another output folder"
+                )
+            self.model.load_state_dict(state["model"])
+            self.ema.load(state["ema"])
+            self.adam.load_state_dict(state["adam"])
+            self.carry = Carry(**state["carry"])
+            self.sampling.set_state(state["sampling"].cpu())
+            assert self.model.exploration is not None
+            self.model.exploration.set_state(state["exploration"].cpu())
+            self.recent.extend(state["recent"])
+            self.step, self.seconds = state["step"], state["seconds"]
+        except TrainingError:
+            raise
+        except Exception as failure:
+            raise TrainingError(f"{path.name} cannot be read ({type(failure).__name__}): delete it to start the run afresh") from failure
+
+
+def fit(
+    trainer: Trainer,
+    held_out: PuzzleSet,
+    folder: Path,
+    *,
+    on_step: Callable[[Progress], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Accuracy | None:
+    """Train to `settings.steps`, evaluating, logging to `log.csv` and saving on the way; resumes from `folder`.
+
+    Stops after the current step when `should_stop` says so, saving first. Returns the last accuracy measured.
+    """
+    settings, state = trainer.settings, folder / STATE_FILE
+    if state.exists():
+        trainer.load(state)
+    folder.mkdir(parents=True, exist_ok=True)
+    accuracy, started, first = None, time.monotonic(), trainer.step
+    while trainer.step < settings.steps:
+        loss = trainer.advance()
+        step = trainer.step
+        done = step == settings.steps
+        stopping = should_stop is not None and should_stop()
+        if step % settings.eval_every == 0 or done:
+            accuracy = evaluate(trainer.averaged(), held_out)
+            _log(folder / "log.csv", step, loss, accuracy)
+        if on_step is not None:
+            exact = sum(trainer.recent) / max(1, len(trainer.recent))
+            left = (time.monotonic() - started) / (step - first) * (settings.steps - step)
+            on_step(Progress(step, settings.steps, loss, exact, left, accuracy))
+        if step % settings.save_every == 0 or done or stopping:
+            trainer.save(state)
+        if stopping:
+            break
+    return accuracy
+
+
+def _log(path: Path, step: int, loss: float, accuracy: Accuracy) -> None:
+    rows: list[dict[str, object]] = []
+    if path.exists():
+        with path.open(newline="") as file:
+            rows = [dict(row) for row in csv.DictReader(file) if int(row["step"]) < step]  # a resumed run overwrites what it repeats
+    rows.append({"step": step, "loss": f"{loss:.5f}", "exact": f"{accuracy.exact[-1]:.4f}", "cell": f"{accuracy.cell[-1]:.4f}"})
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=["step", "loss", "exact", "cell"])
+        writer.writeheader()
+        writer.writerows(rows)
