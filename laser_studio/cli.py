@@ -96,6 +96,8 @@ def train(
     with _stop_on_interrupt() as stop, tqdm(total=settings.steps, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
 
         def show(progress: Progress) -> None:
+            if bar.n == 0:  # a resumed run: what was done before does not count for the speed
+                bar.initial = bar.n = progress.step - 1
             held = f"{progress.accuracy.exact[-1]:.1%}" if progress.accuracy else "–"
             bar.set_postfix_str(f"loss {progress.loss:.3f}, exact {progress.exact:.1%}, held-out {held}", refresh=False)
             bar.update(progress.step - bar.n)
@@ -170,3 +172,57 @@ def show_puzzles(
 
     for puzzle in load_puzzles(name)[:count]:
         typer.echo(f"{puzzle.name}\n{get_domain(puzzle.domain).format(puzzle)}\n")
+
+
+@bench.command("forward")
+def bench_forward(
+    pairs: Annotated[int, typer.Option(min=1, help="Interleaved pairs of runs per row.")] = 7,
+    batch: Annotated[list[int] | None, typer.Option(min=1, help="Batch sizes; default 1 and 8.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16; default both.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Our forward against a plain statement of the official arithmetic: same weights, same shapes, side by side."""
+    from laser_studio.lab.bench_forward import bench_forward as measure
+
+    _set_threads(threads)
+    for timing in measure(batches=tuple(batch or (1, 8)), dtypes=tuple(dtype or ("float32", "bfloat16")), pairs=pairs, device=device):
+        typer.echo(str(timing))
+
+
+@bench.command("demo")
+def bench_demo(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    puzzle_set: Annotated[str, typer.Option("--set", help="Bundled set or file of puzzles.")] = "sudoku-6x6",
+    puzzles: Annotated[int, typer.Option(min=1, help="Puzzles, taken evenly from the set.")] = 20,
+    rank: Annotated[list[str] | None, typer.Option(help='Ranks to compare, as "25%" or a number; default 25%.')] = None,
+    min_fidelity: Annotated[float, typer.Option(min=0, max=1, help="Fidelity ε below which a window is a miss.")] = 0.97,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Whole debugger runs: net saving, fidelity, resets, tracker cost; means over puzzles."""
+    from statistics import fmean, median
+
+    from tqdm import tqdm
+
+    from laser_studio.lab.bench_demo import run_demo
+    from laser_studio.laser import LaserPolicy
+    from laser_studio.puzzles import load_puzzles
+    from laser_studio.trm import load_checkpoint
+
+    _set_threads(threads)
+    model = load_checkpoint(checkpoint, device=device)
+    everything = load_puzzles(puzzle_set)
+    chosen = everything[:: max(1, len(everything) // puzzles)][:puzzles]
+    typer.echo(f"{len(chosen)} puzzles of {puzzle_set}, min fidelity {min_fidelity}, batch 1, {model.H_init.device}")
+    typer.echo("rank  solved  net saving (least)  training saving  fidelity  retained  growths  resets  break-even  tracker cost")
+    for one in rank or ["25%"]:
+        policy = LaserPolicy(rank=one, min_fidelity=min_fidelity)
+        runs = list(tqdm(run_demo(model, chosen, policy), total=len(chosen), unit="run", leave=False))
+        typer.echo(
+            f"{one:>4}  {fmean(r.solved_at is not None for r in runs):6.0%}  {fmean(r.saving for r in runs):10.1%} "
+            f"({min(r.saving for r in runs):5.1%})  {fmean(r.training_saving for r in runs):15.1%}  "
+            f"{fmean(r.fidelity for r in runs):8.4f}  "
+            f"{fmean(r.retained for r in runs):8.4f}  {fmean(r.growths for r in runs):7.1f}  {fmean(r.resets for r in runs):6.1f}  "
+            f"{median(r.break_even or 0 for r in runs):10.0f}  {median(r.tracker_share for r in runs):12.0%}"
+        )

@@ -69,24 +69,39 @@ def drop_casts(module: nn.Module) -> None:
             child._casts = None
 
 
-def rms_norm(x: Tensor, eps: float) -> Tensor:
-    """Weightless RMS norm over the last axis, computed in fp32, returned in x's dtype."""
-    wide = x.float()
-    return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(x.dtype)
+def sum_into(fresh: Tensor, other: Tensor) -> Tensor:
+    """fresh + other. Without gradient the sum takes fresh's memory: a new block as large as the activations costs more than the sum.
+
+    `fresh` must be the caller's own, used by nobody else.
+    """
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
+
+
+def product_into(fresh: Tensor, other: Tensor) -> Tensor:
+    """fresh · other, under the same rule as `sum_into`."""
+    return fresh * other if torch.is_grad_enabled() else fresh.mul_(other)
+
+
+def rms_norm(fresh: Tensor, eps: float) -> Tensor:
+    """Weightless RMS norm over the last axis, computed in fp32, returned in the dtype given; under the same rule as `sum_into`."""
+    wide = fresh.float()
+    return product_into(wide, torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(fresh.dtype)
 
 
 def rope_table(length: int, head_dim: int, theta: float, device: torch.device) -> CosSin:
-    """cos and sin, each (length, 1, head_dim / 2) in fp32, for rotate-half RoPE."""
+    """cos and sign-carrying sin, each (length, 1, head_dim) in fp32, for rotate-half RoPE: x·cos + swap_halves(x)·sin."""
     frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
     angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency)[:, None, :]
-    return angle.cos(), angle.sin()
+    cos, sin = angle.cos(), angle.sin()
+    return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 
 
 def apply_rope(x: Tensor, table: CosSin) -> Tensor:
     """Rotate x (…, T, heads, head_dim) by position: rotate-half pairs feature i with i + head_dim / 2. In fp32, returned in x's dtype."""
     cos, sin = table
-    left, right = x.float().chunk(2, dim=-1)
-    return torch.cat((left * cos - right * sin, right * cos + left * sin), dim=-1).to(x.dtype)
+    wide = x.float()
+    left, right = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat((right, left), dim=-1) * sin).to(x.dtype)  # not fused: rounds as the official code does
 
 
 class Attention(nn.Module):
@@ -100,11 +115,9 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
         batch, length, width = x.shape
-        qkv = self.qkv_proj(x).view(batch, length, 3 * self.num_heads, self.head_dim)
-        qk, v = qkv.split((2 * self.num_heads, self.num_heads), dim=2)
+        q, k, v = self.qkv_proj(x).view(batch, length, 3 * self.num_heads, self.head_dim).chunk(3, dim=2)
         if rope is not None:
-            qk = apply_rope(qk, rope)  # q and k turn alike: one pass for both
-        q, k = qk.chunk(2, dim=2)
+            q, k = apply_rope(q, rope), apply_rope(k, rope)
         mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  # (B, heads, T, head_dim)
         return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
 
@@ -120,7 +133,7 @@ class SwiGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # (…, features) -> (…, features)
         gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(F.silu(gate) * up)
+        return self.down_proj(product_into(F.silu(gate), up))
 
 
 class Block(nn.Module):
@@ -140,10 +153,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
         if self.is_mixer:
             across = x.transpose(1, 2)  # (B, D, T): the norm too runs over the sequence here, as in the official code
+            # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies in memory as the next product wants it.
             x = rms_norm(across + self.mlp_t(across), self.eps).transpose(1, 2)
         else:
-            x = rms_norm(x + self.self_attn(x, rope), self.eps)
-        return rms_norm(x + self.mlp(x), self.eps)
+            x = rms_norm(sum_into(self.self_attn(x, rope), x), self.eps)
+        return rms_norm(sum_into(self.mlp(x), x), self.eps)
 
 
 class ReasoningNet(nn.Module):

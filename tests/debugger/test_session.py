@@ -72,14 +72,13 @@ def site_inputs(model: TRM, puzzle: Puzzle, steps: int) -> list[dict[str, torch.
             module.register_forward_pre_hook(
                 lambda _, args, name=name: current.__setitem__(name, args[0].reshape(-1, args[0].shape[-1]).clone())
             )
-    batch, carry = batch_of(puzzle), None
+    batch = batch_of(puzzle)
     carry = model.initial_carry(batch)
     with torch.no_grad():
         while len(recorded) < steps:
             for step in model.recurse(carry, batch):
                 recorded.append(dict(current))
-            assert step.carry is not None
-            carry = step.carry.going_on()
+                carry = step.carry.going_on() if step.carry is not None else carry
     return recorded
 
 

@@ -75,6 +75,15 @@ def test_orthonormal_where_cholesky_qr_breaks_down() -> None:
     assert fidelity(x, directions) > 0.9999
 
 
+def test_rounding_is_not_taken_for_energy() -> None:
+    # Column 2 of the sketch is nothing but rounding, and of the size that all but cancels the shift.
+    frame, rounding = rotation(20, 17), 2 * torch.finfo(torch.float32).eps
+    sketch = torch.stack((frame[:, 0], 1e-6 * frame[:, 5] - (1 - 1e-5) * rounding * frame[:, 1]), dim=1)
+    _, shares = leading_directions(sketch, frame[:, :2], 1.0)
+    assert shares[0] == pytest.approx(1, abs=1e-5)
+    assert shares[1] < 1e-5
+
+
 def test_the_bound_on_another_basis_is_below_the_truth_and_near_it() -> None:
     x = rows_in(rotation(40, 9), torch.logspace(0, -2, 40), 200, 10)
     test = torch.linalg.qr(normal(40, 14, seed=11))[0]
@@ -90,9 +99,9 @@ def test_the_bound_on_another_basis_is_below_the_truth_and_near_it() -> None:
 
 @pytest.mark.parametrize("candidates", [torch.zeros(30, 4), torch.zeros(30, 0), rotation(30, 12)[:, :4]], ids=["zero", "none", "inside"])
 def test_directions_outside_are_orthonormal_even_where_candidates_give_nothing(candidates: Tensor) -> None:
-    basis = rotation(30, 12)[:, :10]
-    found = directions_outside(basis, candidates, 6, private_generator(0))
-    assert orthonormality_error(torch.cat((basis, found), 1)) < 1e-5
+    for basis in (rotation(30, 12)[:, :10], torch.eye(30)[:, :10]):
+        found = directions_outside(basis, candidates, 6, private_generator(0))
+        assert orthonormality_error(torch.cat((basis, found), 1)) < 1e-5
 
 
 def test_directions_outside_find_the_leading_residual_first() -> None:

@@ -66,6 +66,8 @@ def test_without_the_windows_activations_a_reset_waits() -> None:
     verdict = judge(Standing(misses=2), POLICY, fidelity=0.1, rank=8, max_rank=16, held=False)
     assert verdict.action == "grow"
     assert verdict.standing.may_reset(POLICY)
+    full = judge(Standing(misses=2), POLICY, fidelity=0.1, rank=16, max_rank=16, held=False)
+    assert (full.action, full.exhausted) == ("keep", False)  # the reset that comes next may still find a better basis
 
 
 def test_out_of_reach_at_a_reset_saturates_and_then_does_nothing_until_f_moves() -> None:
@@ -74,7 +76,7 @@ def test_out_of_reach_at_a_reset_saturates_and_then_does_nothing_until_f_moves()
 
     standing = verdict.standing
     for fidelity in (0.80, 0.80 + SATURATED_DRIFT - 1e-9, 0.80 - SATURATED_DRIFT + 1e-9):  # the first one is what it settles at
-        assert not standing.may_reset(POLICY)
+        assert not standing.may_reset(LaserPolicy(patience=1))
         verdict = judge(standing, POLICY, fidelity=fidelity, rank=16, max_rank=20, held=True)
         assert (verdict.action, verdict.standing.settled_at, verdict.standing.misses) == ("keep", 0.80, 0)
         standing = verdict.standing

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from laser_studio.errors import LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy, SubspaceTracker
+from laser_studio.laser.event import Sums
 from tests.laser.helpers import DEVICES, best_fidelity, fidelity, normal, orthonormality_error, rotation, rows_in, window
 
 D = 48
@@ -285,6 +286,8 @@ def test_what_is_not_finite_is_left_out(bad: float, refresh: str) -> None:
     assert not event.closes and event.spectrum is None
     for one in (tracker, clean):
         one.observe(x)
+        if one is tracker:
+            one.observe(broken)
         one.refresh()
     assert torch.equal(tracker.basis, clean.basis)  # type: ignore[arg-type]
 
@@ -355,6 +358,27 @@ def test_what_cannot_be_tracked_is_refused(x: Tensor, message: str) -> None:
 def test_another_device_is_refused() -> None:
     with pytest.raises(LaserStudioError, match="lives on meta"):
         SubspaceTracker(D, LaserPolicy(), device="meta").observe(torch.ones(4, D))
+
+
+@pytest.mark.parametrize("rows", [2, 37, 100, 333, 500, 1001])
+def test_rows_that_are_all_alike_have_nothing_to_centre(rows: int) -> None:
+    tracker = started(measure="centred", patience=1)
+    event = window(tracker, inside(0, 40, 63, rows=1).expand(rows, D))
+    assert event.fidelity < 0.6
+    assert (event.centred_fidelity, event.action) == (1.0, "keep")
+
+
+def test_rounding_beyond_the_mean_is_nothing() -> None:
+    # ‖x‖² is one fp32 step above what the mean row accounts for; the basis keeps half of the mean.
+    sums = Sums(torch.tensor([50.0, 100.00001, 4.0]), torch.tensor([20.0, 0.0]))
+    assert sums.values[1] > 100
+    assert sums.centred_fidelity(torch.full((2, 1), 0.5**0.5)) == 1.0
+
+
+def test_energies_are_summed_to_fp32_rounding() -> None:
+    x = normal(8000, 96, seed=64)
+    event = SubspaceTracker(96, LaserPolicy()).observe(x)
+    assert event.sums.values[1] == pytest.approx(float(x.double().square().sum()), rel=2e-7)
 
 
 def test_encode_and_decode() -> None:
