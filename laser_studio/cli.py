@@ -5,7 +5,6 @@ Heavy imports happen inside the commands, so that `--help` answers at once.
 
 from __future__ import annotations
 
-import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -108,7 +107,9 @@ def train(
         return
     with tqdm(total=len(unseen), unit="puzzle", desc="final evaluation") as bar:
         accuracy = measure(trainer.averaged(), unseen, on_batch=lambda done: bar.update(done))
-    export(trainer, recipe, accuracy, f"python -m laser_studio {shlex.join(sys.argv[1:])}", folder / "model")
+    said = {"--steps": steps, "--seed": seed, "--puzzles": puzzles}
+    options = "".join(f" {flag} {value}" for flag, value in said.items() if value is not None)
+    export(trainer, recipe, accuracy, f"python -m laser_studio train {task}{options}", folder / "model")
     typer.echo(f"exact {accuracy.exact[-1]:.1%}, cells {accuracy.cell[-1]:.1%} of {accuracy.puzzles} held-out puzzles → {folder / 'model'}")
 
 

@@ -63,7 +63,7 @@ class _Run:
 
 
 class SiteHistory:
-    """Stored activations of one site."""
+    """Stored activations of one site, in the dtype they come in, so that full and stored bytes compare like with like."""
 
     def __init__(self, dim: int, threshold: float) -> None:
         self.dim, self.threshold = dim, threshold
@@ -77,14 +77,14 @@ class SiteHistory:
 
     def add_exact(self, step: int, x: Tensor) -> None:
         """Keep x (N, D) as it is."""
-        energy = float(x.float().square().sum())
+        energy = _energy(x)
         self._exact.append(_Entry(step, x.clone(), energy, energy))
 
     def add(self, step: int, coefficients: Tensor, basis: Tensor, energy: float) -> None:
         """Keep coefficients (N, k) of an input of energy ‖X‖²_F, belonging to `basis` (D, k)."""
         if not self._versions or self._versions[-1].basis is not basis:
             self._versions.append(_Run(basis))
-        self._versions[-1].append(_Entry(step, coefficients, energy, float(coefficients.square().sum())))
+        self._versions[-1].append(_Entry(step, coefficients, energy, _energy(coefficients)))
 
     def rebase(self, basis: Tensor) -> None:
         """The basis in force is now `basis` (D, k′): carry the newest version over where that keeps enough and costs less."""
@@ -97,16 +97,14 @@ class SiteHistory:
         wider = version.rows * (basis.shape[1] - old.shape[1])
         if version.rows >= _CLOSED_AT_ROWS_PER_DIM * self.dim or wider > old.numel():
             return
-        carried = torch.cat([entry.data for entry in version.entries]) @ (old.T @ basis)  # (Σ N, k′)
-        if float(carried.square().sum()) < self.threshold * version.energy:
+        stored = torch.cat([entry.data for entry in version.entries])
+        carried = (stored.float() @ (old.T @ basis)).to(stored.dtype)  # (Σ N, k′)
+        if _energy(carried) < self.threshold * version.energy:
             return
         parts = carried.split([len(entry.data) for entry in version.entries])
         self._versions[-1] = _Run(
             basis,
-            (
-                _Entry(entry.step, part.clone(), entry.energy, float(part.square().sum()))
-                for entry, part in zip(version.entries, parts, strict=True)
-            ),
+            (_Entry(entry.step, part.clone(), entry.energy, _energy(part)) for entry, part in zip(version.entries, parts, strict=True)),
         )
 
     def compress_exact(self) -> int:
@@ -117,8 +115,8 @@ class SiteHistory:
         assert oldest.basis is not None
         thin = []
         for entry in self._exact.entries:
-            z = entry.data.float() @ oldest.basis
-            thin.append(_Entry(entry.step, z, entry.energy, float(z.square().sum())))
+            z = (entry.data.float() @ oldest.basis).to(entry.data.dtype)
+            thin.append(_Entry(entry.step, z, entry.energy, _energy(z)))
         self._versions[0] = _Run(oldest.basis, (*thin, *oldest.entries))
         self._exact = _Run(None)
         return before - self.nbytes
@@ -136,7 +134,7 @@ class SiteHistory:
         for run in (self._exact, *self._versions):
             for entry in run.entries:
                 if entry.step == step:
-                    x = entry.data if run.basis is None else entry.data @ run.basis.T
+                    x = entry.data if run.basis is None else entry.data.float() @ run.basis.T
                     return x, _share(entry.kept, entry.energy)
         return None
 
@@ -167,6 +165,10 @@ class SiteHistory:
             stored_bytes=sum(run.nbytes for run in runs),
             basis_bytes=sum(run.basis.nbytes for run in self._versions if run.basis is not None),
         )
+
+
+def _energy(data: Tensor) -> float:
+    return float(data.float().square().sum())
 
 
 def _share(kept: float, full: float) -> float:

@@ -65,7 +65,7 @@ class Session:
         self._policies = {0: self._seeded(policy or LaserPolicy())}  # step -> policy in force for the steps after it
         self._saved: SavedBytes | None = None
         self._machine = self._fresh_machine()
-        self._saved = self._machine.saved
+        self._saved = self._machine.training.saved
         self._frames = [self._machine.frame]
         self._cursor = 0
 
@@ -180,7 +180,7 @@ class Session:
         return policy if self._seed is None else replace(policy, seed=self._seed)
 
     def _fresh_machine(self) -> Machine:
-        return Machine(self.model, self.puzzle, self._policies[0], history_bytes=self._history_bytes, training=self._saved)
+        return Machine(self.model, self.puzzle, self._policies[0], history_bytes=self._history_bytes, saved=self._saved)
 
     def _catch_up(self) -> None:
         """Bring the live state to the cursor, by replay from the start where it is past it, and the policy up to date."""

@@ -299,3 +299,43 @@ def test_json_of_a_frame_is_plain_and_complete(model: TRM, puzzle: Puzzle) -> No
     assert len(site["angles"]) == min(site["rank"], len(site["angles"])) > 0
     row = json.loads(json.dumps(frame.to_row(), allow_nan=False))
     assert row["sites"]["layers.1.mlp.down_proj"][0] == site["fidelity"]
+
+
+@pytest.mark.parametrize("mlp_t", [False, True])
+def test_training_ledger_is_what_autograd_really_saves(puzzle: Puzzle, mlp_t: bool) -> None:
+    model = tiny_model(mlp_t=mlp_t)
+    session = Session(model, puzzle, policy=LaserPolicy(rank=4, min_fidelity=0.0))
+    first, last = session.step(), session.run()
+    batch, applications = 64, model.config.L_cycles + 1
+    for name, inputs in site_inputs(tiny_model(mlp_t=mlp_t), puzzle, 1)[0].items():
+        rows, dim = inputs.shape
+        line = last.sites[name].training
+        assert line.full_bytes == rows * dim * 4 * batch * applications
+        assert line.stored_bytes == rows * 4 * 4 * batch * applications
+        assert line.basis_bytes == dim * 4 * 4
+    assert first.training_all.saving == 0.0  # nothing is freed before there is a basis
+    # An independent count of the same: one application under plain saved-tensor hooks, storages counted once.
+    storages: dict[int, torch.UntypedStorage] = {}
+    skip = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers(), *(model.rope(18, torch.device("cpu")) or ()))}
+
+    def pack(t: torch.Tensor) -> torch.Tensor:
+        if t.untyped_storage().data_ptr() not in skip:
+            storages[t.untyped_storage().data_ptr()] = t.untyped_storage()
+        return t
+
+    z = torch.randn(1, 18, 32, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        out = model.net(z, torch.randn(1, 18, 32), model.rope(18, torch.device("cpu")))
+    assert last.training_all.full_bytes == sum(s.nbytes() for s in storages.values()) * batch * applications
+    assert 0 < last.training_all.saving < last.training.saving
+    del out
+
+
+def test_a_bf16_history_counts_in_bf16(puzzle: Puzzle) -> None:
+    config = replace(tiny_model().config, forward_dtype="bfloat16")
+    session = Session(TRM(config, seed=0), puzzle, policy=POLICY)
+    frame = session.seek(8)
+    for name, inputs in site_inputs(tiny_model(), puzzle, 1)[0].items():
+        assert frame.sites[name].history.full_bytes == 8 * inputs.numel() * 2
+        rebuilt, kept = session.activations(8, name)  # type: ignore[misc]
+        assert rebuilt.shape == inputs.shape and 0 < kept <= 1
