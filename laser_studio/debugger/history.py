@@ -99,13 +99,12 @@ class SiteHistory:
             return
         stored = torch.cat([entry.data for entry in version.entries])
         carried = (stored.float() @ (old.T @ basis)).to(stored.dtype)  # (Σ N, k′)
-        if _energy(carried) < self.threshold * version.energy:
+        rows = [len(entry.data) for entry in version.entries]
+        kept = _energies(carried, rows)
+        if sum(kept) < self.threshold * version.energy:
             return
-        parts = carried.split([len(entry.data) for entry in version.entries])
-        self._versions[-1] = _Run(
-            basis,
-            (_Entry(entry.step, part.clone(), entry.energy, _energy(part)) for entry, part in zip(version.entries, parts, strict=True)),
-        )
+        parts = zip(version.entries, carried.split(rows), kept, strict=True)
+        self._versions[-1] = _Run(basis, (_Entry(entry.step, part.clone(), entry.energy, left) for entry, part, left in parts))
 
     def compress_exact(self) -> int:
         """Turn exact steps into coefficients of the oldest basis at hand; returns the bytes freed."""
@@ -169,6 +168,13 @@ class SiteHistory:
 
 def _energy(data: Tensor) -> float:
     return float(data.float().square().sum())
+
+
+def _energies(data: Tensor, rows: list[int]) -> list[float]:
+    """The energy of each run of `rows` rows; one read from the device for all."""
+    ends = torch.tensor(rows, device=data.device).cumsum(0) - 1
+    running = data.float().square().sum(1).double().cumsum(0)[ends].tolist()
+    return [after - before for before, after in zip([0.0, *running], running, strict=False)]
 
 
 def _share(kept: float, full: float) -> float:
