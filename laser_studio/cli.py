@@ -89,9 +89,8 @@ def train(
     folder = out or Path("runs") / task
     count = puzzles or recipe.train_puzzles
     typer.echo(f"drawing {count} training puzzles and {held_out} held-out ones …")
-    data = recipe.puzzles(count, settings.seed, "train")
     unseen = recipe.puzzles(held_out, settings.seed, "held-out")
-    trainer = Trainer(recipe.config, settings, data, where)
+    trainer = Trainer(recipe.config, settings, recipe.stages(count, settings.seed), where)
     with _stop_on_interrupt() as stop, tqdm(total=settings.steps, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
 
         def show(progress: Progress) -> None:

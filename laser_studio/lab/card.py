@@ -24,7 +24,7 @@ def export(trainer: Trainer, task: Task, accuracy: Accuracy, command: str, folde
         "size": list(task.size),
         "batch_size": trainer.settings.batch_size,
         "optimiser_steps": trainer.step,
-        "train_puzzles": len(trainer.data),
+        "train_puzzles": sum(len(stage.data) for stage in trainer.stages),
         "exact_accuracy": accuracy.exact[-1],
         "cell_accuracy": accuracy.cell[-1],
         "held_out_puzzles": accuracy.puzzles,

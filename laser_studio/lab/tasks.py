@@ -7,14 +7,17 @@ from dataclasses import dataclass
 
 from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet, sudoku_set
-from laser_studio.lab.train import TrainSettings
+from laser_studio.lab.train import Stage, TrainSettings
 from laser_studio.puzzles.sudoku_rules import Split
 from laser_studio.trm import TRMConfig
 
 
 @dataclass(frozen=True)
 class Task:
-    """`puzzles(count, seed, split)` draws a set; `train_puzzles` is how many the recipe trains on; `size` is (rows, columns)."""
+    """What to train on what. `puzzles(count, seed, split)` draws a set as the model is judged by; `size` is (rows, columns).
+
+    `stages(count, seed)`: the training sets, each with the optimiser step it starts at; `train_puzzles` is the recipe's count.
+    """
 
     name: str
     domain: str
@@ -24,10 +27,16 @@ class Task:
     settings: TrainSettings
     train_puzzles: int
     puzzles: Callable[[int, int, Split], PuzzleSet]
+    stages: Callable[[int, int], tuple[Stage, ...]]
 
 
 def _sudoku_6x6(count: int, seed: int, split: Split) -> PuzzleSet:
-    return sudoku_set(6, count, seed, split, givens=(9, 22))
+    return sudoku_set(6, count, seed, split, givens=(14, 24))
+
+
+def _sudoku_6x6_stages(count: int, seed: int) -> tuple[Stage, ...]:
+    # Sparse boards first: they ask for elimination over every row, column and box. Then the range the model is judged by.
+    return Stage(0, sudoku_set(6, count, seed, "train", givens=(9, 22))), Stage(1_300, sudoku_set(6, count, seed, "train", givens=(14, 24)))
 
 
 TASKS = {
@@ -35,7 +44,7 @@ TASKS = {
         name="sudoku-6x6",
         domain="sudoku",
         size=(6, 6),
-        data_note="9 to 22 givens, one solution each; no held-out solution was trained on, whatever its digits are called",
+        data_note="9 to 22 givens, from step 1,300 on 14 to 24; one solution each; no held-out solution was trained on",
         config=TRMConfig(
             vocab_size=8,
             seq_len=36,
@@ -50,9 +59,10 @@ TASKS = {
             puzzle_emb_len=4,
             forward_dtype="float32",
         ),
-        settings=TrainSettings(),
+        settings=TrainSettings(steps=2_260, cooldown=960),
         train_puzzles=5_600,
         puzzles=_sudoku_6x6,
+        stages=_sudoku_6x6_stages,
     ),
 }
 

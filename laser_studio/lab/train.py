@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class TrainSettings:
     batch_size: int = setting(default=64, low=1, high=65_536, unit="puzzles", help="Puzzles per optimiser step.")
     lr: float = setting(default=7e-4, low=0, high=1, help="AdamW learning rate.")
     warmup: int = setting(default=100, low=0, high=1_000_000, unit="optimiser steps", help="Steps over which the rate rises linearly.")
+    cooldown: int = setting(default=0, low=0, high=1_000_000, unit="optimiser steps", help="Last steps, over which it falls to zero.")
     weight_decay: float = setting(default=0.1, low=0, high=10, help="AdamW weight decay.")
     puzzle_emb_lr: float = setting(default=1e-2, low=0, high=1, help="SignSGD rate of the puzzle embedding.")
     ema: float = setting(default=0.999, low=0, high=0.999999, help="Decay of the weight average that is evaluated and saved.")
@@ -60,11 +61,19 @@ class Progress:
     accuracy: Accuracy | None = None
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Puzzles to draw from, from optimiser step `start` on; the first stage starts at 0."""
+
+    start: int
+    data: PuzzleSet
+
+
 class Trainer:
     """Model, optimisers, averages, generators and the carried state of one run."""
 
-    def __init__(self, config: TRMConfig, settings: TrainSettings, data: PuzzleSet, device: torch.device) -> None:
-        self.config, self.settings, self.data, self.device = config, settings, data, device
+    def __init__(self, config: TRMConfig, settings: TrainSettings, stages: Sequence[Stage], device: torch.device) -> None:
+        self.config, self.settings, self.stages, self.device = config, settings, tuple(stages), device
         self.model = TRM(config, seed=settings.seed).to(device).train()
         self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
         self.sampling = torch.Generator().manual_seed(settings.seed + 2)
@@ -87,11 +96,11 @@ class Trainer:
         carry, outputs = self.model(self.carry, batch)
         loss = supervision_loss(outputs, carry.current_data["labels"])
         loss.total.backward()
-        warm = min(1.0, (self.step + 1) / max(1, self.settings.warmup))
+        share = self._rate_share()
         for optimiser, rate in ((self.adam, self.settings.lr), (self.sign, self.settings.puzzle_emb_lr)):
             if optimiser is not None:
                 for group in optimiser.param_groups:
-                    group["lr"] = rate * warm
+                    group["lr"] = rate * share
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
@@ -102,6 +111,17 @@ class Trainer:
         self.seconds += time.monotonic() - started
         return value
 
+    def _rate_share(self) -> float:
+        """Part of the learning rate in force: rises over `warmup`, falls over `cooldown`, 1 in between."""
+        rising = (self.step + 1) / max(1, self.settings.warmup)
+        falling = (self.settings.steps - self.step) / self.settings.cooldown if self.settings.cooldown else 1.0
+        return min(1.0, rising, falling)
+
+    @property
+    def data(self) -> PuzzleSet:
+        """The set in use at this step."""
+        return [stage.data for stage in self.stages if stage.start <= self.step][-1]
+
     def averaged(self) -> TRM:
         """A copy of the model with the averaged weights, in evaluation mode."""
         model = copy.deepcopy(self.model).eval()
@@ -109,18 +129,22 @@ class Trainer:
         return model
 
     def _draw(self) -> dict[str, torch.Tensor]:
-        picked = torch.randint(len(self.data), (self.settings.batch_size,), generator=self.sampling)
-        inputs, labels = self.data.inputs[picked], self.data.labels[picked]
+        data = self.data
+        picked = torch.randint(len(data), (self.settings.batch_size,), generator=self.sampling)
+        inputs, labels = data.inputs[picked], data.labels[picked]
         if self.settings.augment:
-            inputs, labels = relabel_digits(inputs, labels, self.data.digits, self.sampling)
+            inputs, labels = relabel_digits(inputs, labels, data.digits, self.sampling)
         batch = {"inputs": inputs, "labels": labels, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _identity(self) -> str:
         # Settings that only say how long to go on may change between a stop and a resume; all others may not.
         fixed = {k: v for k, v in asdict(self.settings).items() if k not in ("steps", "eval_every", "save_every")}
-        text = json.dumps([asdict(self.config), fixed, len(self.data)], sort_keys=True)
-        return hashlib.sha256(text.encode() + self.data.inputs.numpy().tobytes()).hexdigest()
+        text = json.dumps([asdict(self.config), fixed, [stage.start for stage in self.stages]], sort_keys=True)
+        digest = hashlib.sha256(text.encode())
+        for stage in self.stages:
+            digest.update(stage.data.inputs.numpy().tobytes())
+        return digest.hexdigest()
 
     def save(self, path: Path) -> None:
         """Write all state atomically."""

@@ -14,7 +14,7 @@ from laser_studio.lab.data import relabel_digits, sudoku_set
 from laser_studio.lab.evaluate import evaluate
 from laser_studio.lab.losses import IGNORED, supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
-from laser_studio.lab.train import STATE_FILE, Progress, Trainer, TrainSettings, fit
+from laser_studio.lab.train import STATE_FILE, Progress, Stage, Trainer, TrainSettings, fit
 from laser_studio.puzzles.sudoku_rules import count_solutions, relabelled, split_of
 from laser_studio.trm import TRM, Outputs, TRMConfig
 from laser_studio.trm.stablemax import log_stablemax
@@ -28,7 +28,9 @@ CPU = torch.device("cpu")
 
 
 def tiny_trainer(settings: TrainSettings = SETTINGS) -> Trainer:
-    return Trainer(CONFIG, settings, sudoku_set(4, 40, 0, "train", (6, 10)), CPU)
+    return Trainer(
+        CONFIG, settings, [Stage(0, sudoku_set(4, 40, 0, "train", (6, 10))), Stage(5, sudoku_set(4, 30, 1, "train", (8, 12)))], CPU
+    )
 
 
 def test_stablemax_is_the_papers_formula() -> None:
@@ -100,6 +102,17 @@ def test_training_lowers_the_loss_and_leaves_the_global_generator_alone() -> Non
     losses = [trainer.advance() for _ in range(40)]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_rate_rises_falls_and_stages_change_when_they_should() -> None:
+    trainer = tiny_trainer(replace(SETTINGS, steps=10, warmup=2, cooldown=4))
+    shares, sizes = [], []
+    for _ in range(10):
+        sizes.append(len(trainer.data))
+        trainer.advance()
+        shares.append(trainer.adam.param_groups[0]["lr"] / SETTINGS.lr)
+    assert shares == pytest.approx([0.5, 1, 1, 1, 1, 1, 1, 0.75, 0.5, 0.25])
+    assert sizes == [40] * 5 + [30] * 5
 
 
 def test_a_stopped_run_resumes_to_the_identical_curve(tmp_path: Path) -> None:
