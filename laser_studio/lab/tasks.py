@@ -35,8 +35,15 @@ def _sudoku_6x6(count: int, seed: int, split: Split) -> PuzzleSet:
 
 
 def _sudoku_6x6_stages(count: int, seed: int) -> tuple[Stage, ...]:
-    # Sparse boards first: they ask for elimination over every row, column and box. Then the range the model is judged by.
-    return Stage(0, sudoku_set(6, count, seed, "train", givens=(9, 22))), Stage(1_300, sudoku_set(6, count, seed, "train", givens=(14, 24)))
+    """Sparse boards first: they ask for elimination over every row, column and box. Then the range the model is judged by.
+
+    Seven times as many of them for the end: with the first few thousand alone, training ran ahead of held-out accuracy (91 % against 80 %).
+    """
+    return (
+        Stage(0, sudoku_set(6, count, seed, "train", givens=(9, 22))),
+        Stage(1_300, sudoku_set(6, count, seed, "train", givens=(14, 24))),
+        Stage(1_953, sudoku_set(6, 7 * count, seed, "train", givens=(14, 24))),
+    )
 
 
 TASKS = {
@@ -44,7 +51,7 @@ TASKS = {
         name="sudoku-6x6",
         domain="sudoku",
         size=(6, 6),
-        data_note="9 to 22 givens, from step 1,300 on 14 to 24; one solution each; no held-out solution was trained on",
+        data_note="9 to 22 givens, later 14 to 24; one solution each; no held-out solution was trained on, whatever its digits are called",
         config=TRMConfig(
             vocab_size=8,
             seq_len=36,
@@ -59,7 +66,7 @@ TASKS = {
             puzzle_emb_len=4,
             forward_dtype="float32",
         ),
-        settings=TrainSettings(steps=2_260, cooldown=960),
+        settings=TrainSettings(steps=2_400, cooldown=1_100),
         train_puzzles=5_600,
         puzzles=_sudoku_6x6,
         stages=_sudoku_6x6_stages,

@@ -1,0 +1,75 @@
+// The board: one element per cell, made once per puzzle and then only touched where something changed.
+
+const board = {
+  cells: [],
+  build(store) {
+    const { height, width, blocks, given, symbols, cells, domain } = store.puzzle;
+    const node = $("board");
+    node.replaceChildren();
+    node.className = domain;
+    node.style.setProperty("--w", width);
+    node.style.setProperty("--h", height);
+    this.cells = cells.map((value, i) => {
+      const cell = make("div", { cls: "cell" }, node);
+      if (given[i]) cell.classList.add("given");
+      if (domain === "sudoku") make("span", { text: given[i] ? symbols[value] : "" }, cell);
+      return cell;
+    });
+    if (blocks) node.append(boxLines(height, width, blocks));
+    for (const [row, column, message] of store.puzzle.issues) {
+      const cell = this.cells[row * width + column];
+      cell?.classList.add("issue");
+      cell?.setAttribute("data-tip", message);
+    }
+  },
+  draw(store) {
+    const { frame, puzzle } = store;
+    const changed = new Set(frame.changed), wrong = new Set(frame.wrong ?? []);
+    const recent = new Set(store.update?.cells ?? []); // by the last z_H update: the answer rests during the L cycles after it
+    const sudoku = puzzle.domain === "sudoku";
+    // The answer is read from z_H. Until its first update that is the start state, the same for every puzzle: no answer yet.
+    const answered = frame.s > 1 || frame.h > 1 || frame.l === "H";
+    this.cells.forEach((cell, i) => {
+      const given = puzzle.given[i];
+      const value = frame.answer[i];
+      const blank = !given && (!answered || value < 0 || (sudoku && value === 0));
+      if (sudoku) say(cell.firstChild, given ? puzzle.symbols[puzzle.cells[i]] : blank ? "" : puzzle.symbols[value] ?? "?");
+      else cell.dataset.kind = MAZE_KINDS[given || !answered ? puzzle.cells[i] : value] ?? "unknown";
+      cell.style.setProperty("--p", given || !answered ? 0 : frame.confidence[i].toFixed(3));
+      cell.classList.toggle("changed", changed.has(i));
+      cell.classList.toggle("recent", recent.has(i) && !changed.has(i));
+      cell.classList.toggle("wrong", answered && wrong.has(i) && !blank);
+    });
+    say($("board-step"), `step ${frame.index} / ${store.length}`);
+    const score = `${frame.right} of ${frame.total} right`;
+    say($("board-right"), !answered ? `${frame.total} cells to fill` : frame.solved ? `solved · ${score}` : score);
+    $("board-right").classList.toggle("green", frame.solved === true);
+    const stops = answered && frame.q_halt > 0;
+    say($("board-halt"), answered ? `q_halt ${fixed(frame.q_halt, 2)} · ${stops ? "would stop" : "goes on"}` : "no answer before the first z_H");
+    $("board-halt").classList.toggle("green", stops);
+    const known = frame.solved === null ? "" : frame.solved ? ", solved" : ", not solved";
+    $("board").setAttribute(
+      "aria-label",
+      `${puzzle.domain} ${puzzle.height} by ${puzzle.width} at step ${frame.index}: ${frame.right} of ${frame.total} cells right${known}, `
+        + `${changed.size} changed`,
+    );
+  },
+};
+
+/** The lines between boxes, drawn over the cells. */
+function boxLines(height, width, [rows, columns]) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("class", "boxes");
+  const line = (x1, y1, x2, y2) => {
+    const node = document.createElementNS(svg.namespaceURI, "line");
+    Object.entries({ x1, y1, x2, y2 }).forEach(([name, value]) => node.setAttribute(name, value));
+    svg.append(node);
+  };
+  for (let r = rows; r < height; r += rows) line(0, r, width, r);
+  for (let c = columns; c < width; c += columns) line(c, 0, c, height);
+  return svg;
+}
+
+const MAZE_KINDS = ["wall", "open", "start", "goal", "path"];

@@ -1,0 +1,148 @@
+// One request at a time: ask, draw, only then ask again. Wishes that come meanwhile wait, and the latest of a kind wins.
+
+const player = {
+  server: null,
+  store: null,
+  playing: false,
+  failure: null,
+  expired: false,
+  loading: true,
+  speed: 15,
+  fastest: 60, // this speed means: as fast as it goes
+  drawn: 0, // pictures drawn since the page was opened
+  busy: false,
+  fetched: -1, // rows there were when more were last asked for
+  debt: 0, // steps that are due but not asked for yet
+  wish: { open: null, tune: null, seek: null, restart: false, back: 0, step: 0 },
+
+  // What the user wants
+
+  open(query) { this.halt(); this.wish.open = query; this.pump(); },
+  play() {
+    if (this.playing || !this.store) return;
+    this.failure = null;
+    if (this.store.state === "done") this.wish.seek = 0; // at the end: show the run again
+    this.playing = true;
+    this.since = performance.now();
+    this.debt = 1;
+    this.token += 1;
+    drawStatus();
+    this.pump();
+  },
+  /** Stop asking. A reply under way belongs to an older token and will not be drawn. */
+  halt() {
+    this.token += 1;
+    this.playing = false;
+    clearTimeout(this.timer);
+  },
+  pause() { this.halt(); if (this.store) { drawStatus(); keepAddress(true); } },
+  toggle() { if (this.playing) this.pause(); else this.play(); },
+  stepOn() { this.pause(); this.failure = null; this.wish.step += 1; this.pump(); },
+  back() { this.pause(); this.wish.back += 1; this.pump(); },
+  restart() { this.pause(); this.failure = null; this.wish.restart = true; this.wish.seek = null; this.pump(); },
+  seek(step) { this.pause(); this.wish.seek = step; this.pump(); },
+  tune(changes) { this.wish.tune = { ...this.wish.tune, ...changes }; this.pump(); },
+  setSpeed(value) { this.speed = value; this.since = performance.now(); this.debt = Math.min(this.debt, 1); if (this.playing) this.pump(); },
+  token: 0,
+
+  // How it gets it
+
+  async pump() {
+    if (this.busy) return;
+    this.busy = true;
+    try {
+      for (let job = this.next(); job; job = this.next()) await this.run(job);
+    } finally {
+      this.busy = false;
+    }
+  },
+
+  next() {
+    const { wish, store } = this;
+    if (wish.open !== null) {
+      const query = wish.open;
+      Object.assign(wish, { open: null, tune: null, seek: null, restart: false, back: 0, step: 0 });
+      return { call: "open_run", data: { query, replaces: store && !this.expired ? store.run : "" }, opens: true };
+    }
+    if (!store || this.expired) return null;
+    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch };
+    if (wish.tune) {
+      const changes = wish.tune;
+      wish.tune = null;
+      return { call: "tune_run", data: { ...known, changes } };
+    }
+    if (wish.restart) { wish.restart = false; return { call: "command_run", data: { ...known, name: "restart" } }; }
+    if (wish.seek !== null) {
+      const value = wish.seek;
+      wish.seek = null;
+      return { call: "command_run", data: { ...known, name: "seek", value }, target: value };
+    }
+    if (wish.back > 0) { wish.back -= 1; return { call: "command_run", data: { ...known, name: "back" } }; }
+    if (wish.step > 0) { wish.step -= 1; return { call: "advance_run", data: { ...known, steps: 1 } }; }
+    if (!this.playing) {
+      // A reply holds a bounded number of rows: fetch the rest, as long as that gets anywhere.
+      if (store.rows > store.head || this.fetched === store.rows) return null;
+      this.fetched = store.rows;
+      return { call: "advance_run", data: { ...known, steps: 0 } };
+    }
+    const steps = this.due();
+    return steps ? { call: "advance_run", data: { ...known, steps }, token: this.token } : null;
+  },
+
+  /** Steps to ask for now; where none is due yet, a timer asks again. */
+  due() {
+    if (this.speed >= this.fastest) return 10_000; // the server stops after the time for one picture
+    const now = performance.now();
+    this.debt = Math.min(this.debt + ((now - this.since) / 1000) * this.speed, 8);
+    this.since = now;
+    const steps = Math.floor(this.debt + 1e-6);
+    if (steps) { this.debt -= steps; return steps; }
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.pump(), (1000 * (1 - this.debt)) / this.speed);
+    return 0;
+  },
+
+  async run(job) {
+    let reply = null;
+    if (job.opens) { this.loading = true; drawStatus(); }
+    try {
+      reply = await this.server[job.call](job.data);
+    } catch {
+      reply = null;
+    }
+    if (job.opens) this.loading = false;
+    if (job.token !== undefined && job.token !== this.token) return; // paused meanwhile: this picture is not wanted any more
+    if (!reply || typeof reply !== "object") reply = { error: "the studio does not answer: is it still running? Then press Play again" };
+    if (reply.error) {
+      this.halt();
+      Object.assign(this.wish, { tune: null, seek: null, restart: false, back: 0, step: 0 });
+      this.failure = reply.error;
+      this.expired ||= Boolean(reply.expired);
+      drawStatus();
+      notify(reply.error, { reload: this.expired, lasting: true });
+      return;
+    }
+    this.failure = null;
+    if (job.opens) {
+      this.expired = false;
+      this.store = new Store(reply);
+      built(this.store, reply);
+      if (reply.target > reply.frame.index) this.wish.seek = reply.target;
+      if (reply.notices.length) notify(reply.notices.join(" · "));
+    } else {
+      this.store.take(reply);
+    }
+    if (reply.state !== "paused" && this.playing) this.playing = false;
+    if (job.target > reply.frame.index && reply.state === "paused" && this.wish.seek === null) this.wish.seek = job.target;
+    drawAll();
+    if (this.playing) await nextPicture();
+  },
+};
+
+/** After the browser has painted; a hidden page paints nothing, so it plays slowly and costs little. */
+function nextPicture() {
+  return new Promise((resolve) => {
+    const late = setTimeout(resolve, 1000);
+    requestAnimationFrame(() => { clearTimeout(late); resolve(); });
+  });
+}

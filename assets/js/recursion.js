@@ -1,0 +1,107 @@
+// Where in the recursion we are: the H/L cycle as a track of dots, and the net as a map of its sites.
+
+const MOST_DOTS = 120; // per supervision step; a longer cycle is drawn as a bar that fills
+
+const recursion = {
+  build(store) {
+    const { H_cycles, L_cycles } = store.model;
+    const track = $("track");
+    track.replaceChildren();
+    this.cycles = [];
+    const dots = H_cycles * (L_cycles + 1) <= MOST_DOTS;
+    track.classList.toggle("bars", !dots);
+    if (!dots) {
+      this.fill = make("i", {}, make("div", { cls: "long" }, track));
+    } else {
+      for (let h = 1; h <= H_cycles; h++) {
+        const cycle = make("div", { cls: "cycle" }, track);
+        make("span", { cls: "name", text: `H${h}` }, cycle);
+        const row = make("div", { cls: "dots" }, cycle);
+        const marks = [];
+        for (let l = 1; l <= L_cycles + 1; l++) marks.push(make("i", { cls: l > L_cycles ? "last" : "" }, row));
+        make("span", { cls: "zl", text: "z_L" }, cycle);
+        make("span", { cls: "zh", text: "z_H" }, cycle);
+        this.cycles.push({ node: cycle, marks });
+      }
+    }
+
+    const map = $("site-map");
+    map.replaceChildren();
+    this.sites = [];
+    const layers = [...new Set(store.sites.map((site) => site.layer))];
+    map.style.setProperty("--layers", layers.length);
+    for (const layer of layers) {
+      const row = make("div", { cls: "net-layer" }, map);
+      make("span", { cls: "name", text: `layer ${layer}` }, row);
+      store.sites.forEach((site, i) => {
+        if (site.layer !== layer) return;
+        const node = make("button", { cls: "site", type: "button", "data-site": site.name }, row);
+        make("b", { text: site.short }, node);
+        const value = make("span", { cls: "num value" }, node);
+        const rank = make("span", { cls: "num" }, node);
+        node.addEventListener("click", () => select(i));
+        this.sites[i] = { node, value, rank };
+      });
+    }
+  },
+
+  draw(store) {
+    const { frame, model, settings } = store;
+    const { s, h, l } = frame;
+    const place = l === "H" ? model.L_cycles + 1 : l;
+    const spot = s === 0 ? 0 : (h - 1) * (model.L_cycles + 1) + place;
+    if (this.cycles.length) {
+      this.cycles.forEach(({ node, marks }, cycle) => {
+        node.classList.toggle("now", spot > 0 && cycle + 1 === h);
+        marks.forEach((mark, m) => {
+          const here = cycle * marks.length + m + 1;
+          mark.classList.toggle("done", here <= spot);
+          mark.classList.toggle("now", here === spot);
+        });
+      });
+    } else {
+      this.fill.style.width = `${(100 * spot) / (model.H_cycles * (model.L_cycles + 1))}%`;
+    }
+    const address = s === 0
+      ? `before the first of ${model.halt_max_steps} supervision steps`
+      : `supervision ${s} of ${model.halt_max_steps} · H ${h} of ${model.H_cycles} · ${l === "H" ? "z_H" : `L ${l} of ${model.L_cycles}`}`;
+    say($("address"), address);
+    $("track").setAttribute("aria-label", `Recursion track: ${address}`);
+
+    store.sites.forEach((site, i) => {
+      const { node, value, rank } = this.sites[i];
+      const data = frame.sites[site.name];
+      node.classList.toggle("selected", store.selected === i);
+      node.classList.toggle("empty", !data);
+      if (!data) {
+        node.style.removeProperty("--fill");
+        node.style.removeProperty("--on");
+        say(value, NONE);
+        say(rank, `of D ${site.dim}`);
+        node.dataset.tip = `${site.name}: inputs of width ${site.dim}. Nothing has run yet.`;
+        return;
+      }
+      const colour = cividis(store.scaled(data.fidelity));
+      node.style.setProperty("--fill", rgb(colour));
+      node.style.setProperty("--on", inkOn(colour));
+      node.classList.toggle("low", data.fidelity < settings.min_fidelity);
+      node.classList.toggle("saturated", data.state === "saturated");
+      say(value, data.rank ? fidelityText(data.fidelity) : "exact");
+      say(rank, data.rank ? `k ${data.rank}` : `D ${site.dim}`);
+      node.dataset.tip = `${site.name}: fidelity ${fidelityText(data.fidelity)}, rank ${data.rank} of ${site.dim}, ${data.state}${data.cause ? `. ${data.cause}` : ""}.`;
+    });
+    say($("scale-low"), fixed(store.floor, 2));
+    say($("scale-high"), scaleKind === "nines" ? "0.99999" : "1.00");
+  },
+
+  /** The legend's colour scale; drawn once per theme and size. */
+  drawScale() {
+    const made = surface($("scale"));
+    if (!made) return;
+    const { context, width, height } = made;
+    for (let x = 0; x < width; x++) {
+      context.fillStyle = rgb(cividis(x / (width - 1)));
+      context.fillRect(x, 0, 1.5, height);
+    }
+  },
+};

@@ -1,0 +1,360 @@
+// The page as a whole: draws what the player brings, listens to controls and keys, keeps the address, starts everything.
+
+const IDS = [
+  "play", "pause", "step", "back", "restart", "timeline", "board", "site-map", "model", "puzzle", "rank", "min-fidelity", "patience",
+  "speed", "fidelity-panel", "basis-panel", "memory-panel", "events-panel", "share-link", "status",
+];
+
+let asked = false; // a drawing is due with the next picture
+
+function drawAll() {
+  const { store } = player;
+  if (!store) return;
+  board.draw(store);
+  recursion.draw(store);
+  headline.draw(store);
+  events.draw(store);
+  fidelityPlot.draw(store);
+  memory.draw(store);
+  basis.draw(store);
+  timeline.draw(store);
+  drawStatus();
+  syncControls();
+  keepAddress(!player.playing);
+  player.drawn += 1;
+}
+
+/** Draw with the next picture, once, however often it is asked for. */
+function redraw() {
+  if (asked) return;
+  asked = true;
+  requestAnimationFrame(() => { asked = false; drawAll(); player.drawn -= 1; });
+}
+
+function currentState() {
+  const { store } = player;
+  if (player.failure || store?.state === "error") return "error";
+  if (player.playing) return "playing";
+  return store?.state === "done" ? "done" : "paused";
+}
+
+function drawStatus() {
+  const node = $("status");
+  const { store } = player;
+  const state = currentState();
+  node.dataset.state = state;
+  document.documentElement.dataset.run = state;
+  $("play").toggleAttribute("data-active", state === "playing");
+  const words = { paused: "paused", playing: "playing", done: "end of run", error: "stopped" };
+  say($("status-pill"), player.loading ? "loading" : words[state]);
+  $("status-pill").className = player.loading ? "loading" : state;
+  node.setAttribute("aria-live", state === "playing" ? "off" : "polite");
+  if (!store) return;
+  const { frame } = store;
+  node.dataset.step = `${frame.index}`;
+  node.dataset.saving = frame.history.saving.toFixed(4);
+  node.dataset.resets = `${frame.resets}`;
+  node.dataset.solved = frame.solved === null ? "unknown" : `${frame.solved}`;
+  const address = frame.index ? ` · s ${frame.s} · h ${frame.h} · l ${frame.l}` : "";
+  const solved = frame.solved ? " · solved" : "";
+  say($("status-text"), player.failure ?? store.problem ?? `t = ${frame.index}${address}${solved}`);
+}
+
+// A run is opened: make everything that depends on model and puzzle.
+function built(store, opened) {
+  const kept = store.sites.findIndex((site) => site.name === selectedName);
+  store.selected = kept >= 0 ? kept : store.sites.length ? store.sites.reduce((best, site, i) => (site.dim > store.sites[best].dim ? i : best), 0) : null;
+  store.ledger = ledger;
+  choices = opened.puzzles;
+  difficulty = store.puzzle.difficulty || difficulty;
+  board.build(store);
+  recursion.build(store);
+  memory.build(store);
+  const { model } = opened;
+  say($("about"), `${model.device} · ${model.dtype} · ${compact(model.parameters)} weights`);
+  for (const id of ["difficulty", "new-puzzle"]) $(id).toggleAttribute("data-off", !opened.generates);
+}
+
+const compact = (count) => (count >= 1e6 ? `${(count / 1e6).toFixed(1)} M` : `${Math.round(count / 1e3)} k`);
+
+let selectedName = null;
+let ledger = "history";
+let choices = [];
+let difficulty = "medium";
+
+/** The puzzles of a difficulty as the control wants them; all where the set knows none. */
+const choicesOf = (wanted) => {
+  const some = choices.filter(([, , of]) => of === wanted);
+  return (some.length ? some : choices).map(([label, id]) => [label, id]);
+};
+
+function select(position) {
+  player.store.selected = position;
+  selectedName = player.store.sites[position].name;
+  redraw();
+}
+
+// Gradio's controls show what the run really uses. They are told only where they differ from what they show.
+
+let shown = null;
+
+function syncControls() {
+  const { store } = player;
+  if (player.wish.tune || player.wish.open !== null) return; // the user is ahead of this reply
+  const now = JSON.stringify([store.model.name, store.puzzle.id, store.settings]);
+  if (now === shown) return;
+  shown = now;
+  trigger("sync");
+}
+
+function controls() {
+  const { store } = player;
+  const { rank, min_fidelity, patience, refresh } = store.settings;
+  const update = (value) => ({ __type__: "update", value });
+  return [
+    update(store.model.name), update(difficulty), { ...update(store.puzzle.id), choices: choicesOf(difficulty) }, update(rank), update(min_fidelity), update(patience), update(refresh),
+  ];
+}
+
+/** A control was used. */
+function on(name, value) {
+  const { store } = player;
+  switch (name) {
+    case "play": return player.play();
+    case "pause": return player.pause();
+    case "step": return player.stepOn();
+    case "back": return player.back();
+    case "restart": return player.restart();
+    case "share": return share();
+    case "help": return help();
+    case "theme": return switchTheme();
+    case "speed": player.setSpeed(Number(value)); return sayExtras();
+    case "ledger":
+      ledger = value;
+      if (store) { store.ledger = value; redraw(); }
+      return undefined;
+    case "difficulty": {
+      const first = choicesOf(value).find(([, id]) => !id.startsWith("generated:"));
+      difficulty = value;
+      return first && openWith({ puzzle: first[1] });
+    }
+    case "generate": return openWith({ puzzle: `generated:${difficulty}:${crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000}` });
+    case "model": return value && value !== store?.model.name ? openWith({ model: value, puzzle: null }) : undefined;
+    case "puzzle": return value && value !== store?.puzzle.id ? openWith({ puzzle: value }) : undefined;
+    case "rank": case "min-fidelity": case "patience": case "refresh":
+      if (value !== null && value !== "") tune(name.replace("-", "_"), value);
+      return undefined;
+    default: return undefined;
+  }
+}
+
+function tune(name, value) {
+  const { store } = player;
+  if (!store) return;
+  const wanted = typeof store.settings[name] === "number" ? Number(value) : value;
+  shown = JSON.stringify([store.model.name, store.puzzle.id, { ...store.settings, ...player.wish.tune, [name]: wanted }]);
+  player.tune({ [name]: wanted });
+  sayExtras();
+}
+
+function openWith({ model = player.store?.model.name, puzzle = player.store?.puzzle.id }) {
+  const query = new URLSearchParams();
+  if (model) query.set("model", model);
+  if (puzzle) query.set("puzzle", puzzle);
+  const settings = player.store?.settings;
+  if (settings) {
+    for (const [name, value] of Object.entries(settings)) query.set(name, name === "rank" ? `${value}%` : `${value}`);
+  }
+  player.open(`?${query}`);
+}
+
+/** What Gradio's sliders do not say themselves. */
+function sayExtras() {
+  $("speed").dataset.says = player.speed >= player.fastest ? "as fast as it goes" : `${player.speed} step${player.speed === 1 ? "" : "s"}/s`;
+}
+
+// The address is the link: it always names the step shown.
+
+let addressTimer = null;
+let addressed = 0;
+
+function keepAddress(now) {
+  clearTimeout(addressTimer);
+  const wait = now ? 120 : 1000;
+  const write = () => {
+    if (!player.store) return;
+    addressed = performance.now();
+    const theme = new URLSearchParams(location.search).get("__theme");
+    const address = `?${player.store.link}${theme ? `&__theme=${encodeURIComponent(theme)}` : ""}`;
+    if (address !== location.search) history.replaceState(history.state, "", address);
+  };
+  if (performance.now() - addressed > wait) write();
+  else addressTimer = setTimeout(write, wait);
+}
+
+async function share() {
+  if (!player.store) return;
+  const link = `${location.origin}${location.pathname}?${player.store.link}`;
+  let copied = false;
+  try {
+    await navigator.clipboard.writeText(link);
+    copied = true;
+  } catch {
+    // Without a secure origin there is no clipboard: copy the old way.
+    const field = make("textarea", { "aria-hidden": "true" }, document.body);
+    field.value = link;
+    field.select();
+    copied = document.execCommand("copy");
+    field.remove();
+  }
+  notify(copied ? `link to step ${player.store.frame.index} copied` : `the link is in the address bar: ${link}`);
+}
+
+let noticeTimer = null;
+
+/** A quiet line; `lasting` ones stay until something else happens. */
+function notify(text, { reload = false, lasting = false } = {}) {
+  const node = $("notice");
+  clearTimeout(noticeTimer);
+  node.replaceChildren();
+  make("span", { text }, node);
+  node.classList.toggle("problem", lasting);
+  if (reload) make("button", { type: "button", text: "Reload" }, node).addEventListener("click", () => location.reload());
+  make("button", { type: "button", text: "×", "aria-label": "Dismiss" }, node).addEventListener("click", () => { node.hidden = true; });
+  node.hidden = false;
+  if (!lasting) noticeTimer = setTimeout(() => { node.hidden = true; }, 7000);
+}
+
+function switchScale() {
+  scaleKind = scaleKind === "nines" ? "linear" : "nines";
+  say($("scale-kind"), scaleKind === "nines" ? "scale: nines" : "scale: linear");
+  redraw();
+}
+
+function help() { const dialog = $("help"); if (dialog.open) dialog.close(); else dialog.showModal(); }
+
+function applyTheme() {
+  const dark = document.documentElement.dataset.theme === "dark";
+  document.body.classList.toggle("dark", dark);
+  readInk();
+  recursion.drawScale();
+  redraw();
+}
+
+function switchTheme() {
+  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  try { localStorage.setItem("laser-studio-theme", next); } catch { /* not remembered then */ }
+  applyTheme();
+}
+
+function followSystem() {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
+    let chosen = null;
+    try { chosen = localStorage.getItem("laser-studio-theme"); } catch { /* follow */ }
+    if (!chosen) document.documentElement.dataset.theme = event.matches ? "dark" : "light";
+    setTimeout(applyTheme); // after Gradio's own listener
+  });
+}
+
+const TRANSPORT = new Set(["play", "pause", "step", "back", "restart"]);
+
+function wireKeys() {
+  const handled = (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return null;
+    const target = event.target instanceof Element ? event.target : document.body;
+    const field = target.closest("input, textarea, select, [contenteditable]");
+    const slider = field?.matches("input[type=range]");
+    if (field && !slider) return null;
+    if (event.key === " ") {
+      const button = target.closest("button, a, summary, [role=option]");
+      return button && !TRANSPORT.has(button.id) ? null : () => player.toggle();
+    }
+    if (event.key === "ArrowRight" && !slider) return () => player.stepOn();
+    if (event.key === "ArrowLeft" && !slider) return () => player.back();
+    if (event.key === "r" || event.key === "R") return () => player.restart();
+    if (event.key === "?") return help;
+    return null;
+  };
+  document.addEventListener("keydown", (event) => {
+    const action = handled(event);
+    if (!action) return;
+    event.preventDefault();
+    if (event.key !== " " || !event.repeat) action();
+  });
+  // A focused button would be pressed a second time when the space bar is let go.
+  document.addEventListener("keyup", (event) => { if (event.key === " " && handled(event)) event.preventDefault(); });
+}
+
+/** Tell the server at once that this run is not needed any more; without it the idle limit frees it. */
+function wireGoodbye() {
+  const config = window.gradio_config ?? {};
+  const hub = config.components?.find((component) => component.props?.elem_id === "hub");
+  addEventListener("pagehide", () => {
+    if (!player.store || !hub) return;
+    player.halt();
+    const body = JSON.stringify({ data: { run: player.store.run }, component_id: hub.id, fn_name: "close_run", session_hash: "closing" });
+    const url = `${config.root ?? ""}${config.api_prefix ?? ""}/component_server`;
+    navigator.sendBeacon(url, new Blob([body], { type: "application/json" }));
+    player.expired = true;
+  });
+  addEventListener("pageshow", (event) => { if (event.persisted) player.open(location.search); });
+}
+
+const TIPS = {
+  rank: "Directions kept at every site, as a share of its width D. Acts from the next refresh.",
+  "min-fidelity": "ε: a window that keeps less of its energy than this is a miss.",
+  patience: "p: after this many misses in a row the basis is reset by SVD.",
+  refresh: "When a window ends and the basis is refreshed: at every step, H cycle or supervision step.",
+  speed: "Steps per second while playing; at the right end as fast as it goes.",
+  play: "Play (Space)",
+  pause: "Pause (Space)",
+  step: "One recursion step (→)",
+  back: "One step back (←)",
+  restart: "Restart with the settings as they are now (R)",
+  "share-link": "Copy a link that opens this view, paused at this step.",
+  model: "Shipped models, and those named at the start.",
+  puzzle: "Held-out puzzles: the model was never trained on them.",
+  difficulty: "Which puzzles are offered, and how hard a new one is.",
+  "new-puzzle": "Generate a held-out puzzle with exactly one solution.",
+  theme: "Light or dark",
+  keys: "Keys and how to read the screen (?)",
+  ledger: "history: what time travel really holds. training: what one training step would hold of the linear inputs with these bases.",
+};
+
+function start() {
+  tip.node = $("tip");
+  player.server = server;
+  // Above everything, whatever Gradio wraps them in.
+  document.body.append($("tip"), $("notice"), $("help"));
+  for (const [id, text] of Object.entries(TIPS)) $(id)?.setAttribute("data-tip", text);
+  for (const id of TRANSPORT) $(id).setAttribute("aria-keyshortcuts", { play: "Space", pause: "Space", step: "ArrowRight", back: "ArrowLeft", restart: "R" }[id]);
+  wireTips(document);
+  wireKeys();
+  wireGoodbye();
+  followSystem();
+  $("scale-kind").addEventListener("click", switchScale);
+  fidelityPlot.wire($("fidelity-plot"), () => player.store, redraw, (step) => player.seek(step));
+  timeline.wire($("timeline"), () => player.store, (step) => player.seek(step));
+  const range = document.querySelector("#speed input[type=range]");
+  if (range) { player.speed = Number(range.value); player.fastest = Number(range.max); }
+  sayExtras();
+  applyTheme();
+  new ResizeObserver(() => { recursion.drawScale(); redraw(); }).observe($("page"));
+  player.open(location.search);
+}
+
+if (window.laserStudio) {
+  window.laserStudio.mounts += 1; // must not happen; a test counts
+} else {
+  window.laserStudio = {
+    mounts: 1,
+    on,
+    controls,
+    get drawn() { return player.drawn; },
+    get ready() { return Boolean(player.store) && !player.loading; },
+  };
+  // Gradio mounts components one after the other: start when all are there.
+  const wait = () => (IDS.every((id) => $(id)) ? start() : requestAnimationFrame(wait));
+  wait();
+}

@@ -1,0 +1,126 @@
+// One timeline for everything: lanes over all steps of the run, and a cursor to drag.
+
+const LANES = ["answer changes", "resets, growth", "q_halt", "residual, log"];
+
+const timeline = {
+  place: null,
+  draw(store) {
+    const node = $("timeline");
+    const made = surface($("timeline-plot"));
+    if (!made) return;
+    const { context, width, height } = made;
+    const narrow = width < 520;
+    const left = narrow ? 62 : 106, right = 14, head = 18;
+    const x = (t) => left + (t / store.length) * (width - left - right);
+    this.place = { left, right, width };
+    const lane = (height - head - 2) / LANES.length;
+    const top = (n) => head + n * lane;
+    const base = (n) => top(n) + lane - 5;
+    const now = store.frame.index;
+    const per = store.model.H_cycles * (store.model.L_cycles + 1);
+
+    context.lineWidth = 1;
+    const supervisions = Math.round(store.length / per);
+    const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / 26)));
+    const current = store.frame.s;
+    for (let s = 0; s <= supervisions; s++) {
+      if (s % every && s !== supervisions) continue;
+      context.strokeStyle = ink.line;
+      context.beginPath();
+      context.moveTo(Math.round(x(s * per)) + 0.5, 4);
+      context.lineTo(Math.round(x(s * per)) + 0.5, height);
+      context.stroke();
+      if (s < supervisions) {
+        const middle = x((s + Math.min(every, supervisions - s) / 2) * per);
+        const here = current - 1 >= s && current - 1 < s + every;
+        label(context, `s${s + 1}`, middle, 9, { align: "center", colour: here ? ink.accent : ink.muted, weight: here ? 600 : 400 });
+      }
+    }
+    const names = narrow ? ["changes", "resets", "q_halt", "residual"] : LANES;
+    names.forEach((name, n) => label(context, name, 2, top(n) + lane / 2, { size: 11 }));
+    context.strokeStyle = ink.line;
+    for (let n = 0; n < LANES.length; n++) {
+      context.beginPath();
+      context.moveTo(left, Math.round(base(n)) + 0.5);
+      context.lineTo(width - right, Math.round(base(n)) + 0.5);
+      context.stroke();
+    }
+
+    // answer changes: bars, the highest of the steps that share a pixel
+    const room = lane - 8;
+    const wide = Math.max(1, x(1) - x(0) - 1);
+    context.fillStyle = ink.changes;
+    for (let t = 1; t < store.rows; t++) {
+      if (!store.changed[t]) continue;
+      const tall = Math.max(1.5, (store.changed[t] / store.maxChanged) * room);
+      context.globalAlpha = t > now ? 0.3 : 1;
+      context.fillRect(x(t) - wide, base(0) - tall, wide, tall);
+    }
+    context.globalAlpha = 1;
+
+    for (const event of store.events) {
+      const draw = EVENT_MARKS[event.kind];
+      if (!draw) continue;
+      context.globalAlpha = event.step > now ? 0.3 : 1;
+      draw(context, x(event.step), top(1) + lane / 2 - 1);
+    }
+    context.globalAlpha = 1;
+
+    const half = base(2) - 0.5 * room;
+    context.strokeStyle = ink.line;
+    context.setLineDash([2, 4]);
+    context.beginPath();
+    context.moveTo(left, half);
+    context.lineTo(width - right, half);
+    context.stroke();
+    context.setLineDash([]);
+    pastAndFuture(store, (from, to, alpha) =>
+      curve(context, store.halt, from, to, x, (value) => base(2) - value * room, ink.green, 1.6, alpha));
+    // Residuals fall by orders of magnitude: the lane is logarithmic, from the smallest seen to the largest.
+    const least = Math.log(store.minResidual), span = Math.log(store.maxResidual) - least || 1;
+    const tall = (value) => (value > 0 ? 0.08 + (0.92 * (Math.log(value) - least)) / span : 0);
+    pastAndFuture(store, (from, to, alpha) =>
+      curve(context, store.residual, from, to, x, (value) => base(3) - tall(value) * room, ink.muted, 1.3, alpha));
+
+    // the cursor
+    cursorLine(context, x(now), 2, height);
+    context.fillStyle = ink.accent;
+    triangle(context, x(now), 6, 6, ink.accent);
+
+    node.setAttribute("aria-valuemax", store.length);
+    node.setAttribute("aria-valuenow", now);
+    node.setAttribute("aria-valuetext", `step ${now} of ${store.length}`);
+  },
+
+  wire(node, getStore, seek) {
+    const stepAt = (event) => {
+      const { left, right, width } = this.place;
+      const box = node.getBoundingClientRect();
+      const share = (event.clientX - box.left - left) / (width - left - right);
+      return Math.round(Math.min(1, Math.max(0, share)) * getStore().length);
+    };
+    let dragging = false;
+    node.addEventListener("pointerdown", (event) => {
+      if (!getStore() || !this.place || event.button !== 0) return;
+      dragging = true;
+      node.setPointerCapture(event.pointerId);
+      seek(stepAt(event));
+    });
+    node.addEventListener("pointermove", (event) => { if (dragging) seek(stepAt(event)); });
+    for (const name of ["pointerup", "pointercancel"]) node.addEventListener(name, () => { dragging = false; });
+  },
+};
+
+const EVENT_MARKS = {
+  reset: (context, x, y) => triangle(context, x, y, 5.5, ink.red),
+  grew: (context, x, y) => triangle(context, x, y, 4.5, ink.amber, true),
+  policy: (context, x, y) => { context.fillStyle = ink.accent; context.fillRect(x - 1.5, y - 5, 3, 10); },
+  solved: (context, x, y) => disc(context, x, y, 4, ink.green),
+};
+
+function disc(context, x, y, radius, colour) {
+  context.beginPath();
+  context.arc(x, y, radius, 0, 7);
+  context.fillStyle = colour;
+  context.fill();
+}

@@ -1,0 +1,32 @@
+"""The studio: the page on which a run is watched and steered. `launch` serves it; app.py and the command line call that.
+
+Nothing heavy is imported here, so that a wrong flag is answered at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["launch"]
+
+
+def launch(
+    checkpoints: Sequence[str | Path] = (),
+    *,
+    device: str = "auto",
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    share: bool = False,
+    auth: tuple[str, str] | None = None,
+    block: bool = True,
+) -> str:
+    """Serve the studio; returns its URL when `block` is off, else when the server ends.
+
+    checkpoints: models offered beside the shipped ones. device: "auto", "cpu", "cuda", "cuda:1", "mps". port: None takes
+    the first free one from 7860 on. share: also through a public Gradio link. auth: (user, password) every visitor needs.
+    Raises `LaserStudioError` with the cause and the way out.
+    """
+    from laser_studio.studio.server import serve
+
+    return serve(tuple(Path(path) for path in checkpoints), device=device, host=host, port=port, share=share, auth=auth, block=block)

@@ -1,0 +1,223 @@
+"""What a page may open: the shipped models, those named on the command line, and the puzzles that fit each.
+
+Names only come from here; nothing a page sends is ever used as a path. Models are loaded once and shared read-only. torch is
+imported when the first model is wanted, so that the page can be served before.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from laser_studio.assets import asset_root
+from laser_studio.errors import LaserStudioError, PuzzleError
+from laser_studio.puzzles import DIFFICULTIES, Domain, Puzzle, bundled_sets, get_domain, load_puzzles
+from laser_studio.studio.registry import StudioError
+
+if TYPE_CHECKING:
+    from laser_studio.trm import TRM
+
+FIRST_MODEL = "sudoku-6x6"
+FIRST_DIFFICULTY = "medium"
+MAX_SEED = 999_999
+_GENERATED = re.compile(r"generated:(easy|medium|hard):(\d{1,6})")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model the page may choose, before it is loaded."""
+
+    name: str
+    path: Path
+    label: str
+    task: tuple[str, int] | None = None  # (domain, side of the board) where the checkpoint says it
+
+
+@dataclass
+class _Shelf:
+    model: TRM | None = None
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class Catalogue:
+    """Models by name, in the order they are offered; the first is what a fresh page opens."""
+
+    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto") -> None:
+        if not entries:
+            raise StudioError("no model to open: no shipped checkpoint was found, so name one with --checkpoint PATH")
+        self.entries = {entry.name: entry for entry in entries}
+        self.device = device
+        self._shelves = {name: _Shelf() for name in self.entries}
+
+    @property
+    def first(self) -> str:
+        """Name of the model a fresh page opens."""
+        return next(iter(self.entries))
+
+    def load(self, name: str) -> TRM:
+        """The model of that name, loaded at the first call. Raises `LaserStudioError`."""
+        entry = self.entries.get(name)
+        if entry is None:
+            raise StudioError(f"no model {str(name)[:60]!r} here: choose one of {', '.join(self.entries)}")
+        shelf = self._shelves[name]
+        with shelf.lock:
+            if shelf.model is None:
+                from laser_studio.trm import load_checkpoint
+
+                shelf.model = load_checkpoint(entry.path, device=self.device)
+            return shelf.model
+
+    def task(self, name: str) -> tuple[str, int]:
+        """(domain, side of the board) of a model; loads it where its folder does not say. Raises `StudioError`."""
+        known = self.entries[name].task if name in self.entries else None
+        if known is not None:
+            return known
+        model = self.load(name)
+        guessed = guess_task(model.config.seq_len, model.config.vocab_size)
+        if guessed is None:
+            size = f"{model.config.vocab_size} tokens" + (f" and {model.config.seq_len} cells" if model.config.seq_len else "")
+            raise StudioError(f"{name}: no kind of puzzle here has {size}, so there is nothing to run it on")
+        return guessed
+
+    def puzzles(self, name: str) -> tuple[Puzzle, ...]:
+        """The bundled puzzles that fit a model, easy ones first."""
+        return bundled_for(*self.task(name))
+
+    def can_generate(self, name: str) -> bool:
+        """Whether new puzzles can be made for a model."""
+        domain, size = self.task(name)
+        return size in get_domain(domain).generated_sizes
+
+    def first_puzzle(self, name: str) -> str:
+        """Id of the puzzle a fresh page opens."""
+        puzzles = self.puzzles(name)
+        if puzzles:
+            return next((puzzle.name for puzzle in puzzles if puzzle.difficulty == FIRST_DIFFICULTY), puzzles[0].name)
+        return f"generated:{FIRST_DIFFICULTY}:1"
+
+    def puzzle(self, name: str, puzzle_id: str) -> Puzzle:
+        """The puzzle of that id for a model: the name of a bundled one, or `generated:hard:123`. Raises `LaserStudioError`."""
+        for puzzle in self.puzzles(name):
+            if puzzle.name == puzzle_id:
+                return puzzle
+        if match := _GENERATED.fullmatch(puzzle_id):
+            domain, size = self.task(name)
+            if not self.can_generate(name):
+                raise StudioError(f"no {domain} of size {size} can be generated")
+            return generated(domain, size, match[1], int(match[2]))
+        raise StudioError(f"no puzzle {clean(puzzle_id)!r} for this model")
+
+    def domain(self, name: str) -> Domain:
+        """The kind of puzzle a model was trained on."""
+        return get_domain(self.task(name)[0])
+
+
+@lru_cache(maxsize=16)
+def bundled_for(domain: str, size: int) -> tuple[Puzzle, ...]:
+    """The bundled puzzles of a kind and size."""
+    name = f"{domain}-{size}x{size}"
+    return tuple(load_puzzles(name)) if name in bundled_sets() else ()
+
+
+@lru_cache(maxsize=64)
+def generated(domain: str, size: int, difficulty: Any, seed: int) -> Puzzle:
+    """A new held-out puzzle; the same for the same arguments."""
+    return get_domain(domain).generate(seed, size=size, difficulty=difficulty, split="held-out")
+
+
+def guess_task(seq_len: int | None, vocab_size: int) -> tuple[str, int] | None:
+    """(domain, side) of a model that does not say what it was trained on, from its numbers of tokens."""
+    if seq_len is not None:
+        side = round(seq_len**0.5)
+        if side * side == seq_len:
+            for domain in ("sudoku", "maze"):
+                try:
+                    if get_domain(domain).vocab_size(side) == vocab_size and _is_board(domain, side):
+                        return domain, side
+                except PuzzleError:
+                    continue
+        return None
+    return {11: ("sudoku", 9), 8: ("sudoku", 6), 6: ("maze", 9)}.get(vocab_size)
+
+
+def _is_board(domain: str, side: int) -> bool:
+    try:
+        get_domain(domain).decode([1] * side * side, shape=(side, side))
+    except PuzzleError:
+        return False
+    return True
+
+
+def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
+    """The shipped models, then those named on the command line, each under a name of its own.
+
+    What cannot be a checkpoint at all is refused here, before anything is served: raises `StudioError`.
+    """
+    shipped = []
+    try:
+        folder = asset_root() / "checkpoints"
+        shipped = sorted(path.parent for path in folder.glob("*/config.json") if (path.parent / "model.safetensors").is_file())
+    except LaserStudioError:
+        if not paths:
+            raise
+    shipped.sort(key=lambda path: path.name != FIRST_MODEL)
+    entries: dict[str, ModelEntry] = {}
+    for path in (*shipped, *paths):
+        if not path.exists():
+            raise StudioError(f"--checkpoint {clean(str(path))}: there is no such file or folder")
+        name = base = clean(path.resolve().name)[:40] or "model"
+        number = 2
+        while name in entries:
+            name, number = f"{base} ({number})", number + 1
+        details = _details(path)
+        entries[name] = ModelEntry(name, path, _label(name, details), _task(details))
+    return list(entries.values())
+
+
+def _details(path: Path) -> Mapping[str, Any]:
+    """What a folder in our own format says about itself; empty for anything else (the loader judges those)."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        record = json.loads(file.read_bytes()[: 256 * 1024])
+    except (OSError, ValueError, RecursionError):
+        return {}
+    details = record.get("details") if isinstance(record, dict) else None
+    return details if isinstance(details, dict) else {}
+
+
+def _task(details: Mapping[str, Any]) -> tuple[str, int] | None:
+    domain, size, task = details.get("domain"), details.get("size"), details.get("task")
+    if isinstance(task, str) and (match := re.fullmatch(r"(sudoku|maze)-(\d{1,3})x\2", task)):
+        return match[1], int(match[2])
+    if isinstance(size, list) and size:
+        size = size[0] if all(side == size[0] for side in size) else None
+    if domain in ("sudoku", "maze") and isinstance(size, int) and 1 <= size <= 256:
+        return domain, size
+    return None
+
+
+def _label(name: str, details: Mapping[str, Any]) -> str:
+    accuracy = details.get("accuracy")
+    exact = accuracy.get("exact") if isinstance(accuracy, Mapping) else details.get("exact_accuracy", accuracy)
+    if isinstance(exact, int | float) and not isinstance(exact, bool) and 0 <= exact <= 1:
+        return f"{name} · {100 * exact:.0f} % exact"
+    return name
+
+
+def clean(text: str) -> str:
+    """Text fit for a message: printable, at most 60 characters."""
+    return "".join(character if character.isprintable() else "?" for character in text[:60])
+
+
+def puzzle_label(puzzle: Puzzle) -> str:
+    """How a puzzle is offered, e.g. "easy · 0001"."""
+    return puzzle.name.replace("-", " · ", 1) if puzzle.name else "puzzle"
+
+
+DIFFICULTY_NAMES = tuple(DIFFICULTIES)

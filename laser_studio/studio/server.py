@@ -1,0 +1,121 @@
+"""Serving the page: the order in which things start, Gradio's switches, and what is printed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from laser_studio.studio import quick_gradio
+from laser_studio.studio.catalogue import Catalogue, find_models
+from laser_studio.studio.engine import EngineProcess
+from laser_studio.studio.registry import StudioError
+
+FIRST_PORT, PORTS_TRIED = 7860, 40
+
+
+def serve(
+    checkpoints: Sequence[Path],
+    *,
+    device: str,
+    host: str,
+    port: int | None,
+    share: bool,
+    auth: tuple[str, str] | None,
+    block: bool,
+) -> str:
+    """See `laser_studio.studio.launch`."""
+    catalogue = Catalogue(find_models(checkpoints), device=device)
+    chosen = choose_port(host, port)
+    engine = EngineProcess(list(catalogue.entries.values()), device=device)
+    engine.start()  # first of all: torch is loaded there while Gradio is loaded here
+    quick_gradio.prepare()
+
+    from laser_studio.studio import layout
+
+    page = layout.build_page(catalogue, engine)
+    page.queue(max_size=64)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Gradio warns about things that are ours to decide, such as an open host
+            page.launch(
+                server_name=host,
+                server_port=chosen,
+                share=share,
+                auth=auth,
+                prevent_thread_lock=True,
+                inbrowser=False,
+                quiet=True,
+                show_error=False,
+                enable_monitoring=False,
+                ssr_mode=False,
+                footer_links=[],
+                allowed_paths=None,
+                max_file_size="1mb",  # nothing is uploaded
+                state_session_capacity=1_000,
+                favicon_path=str(layout.favicon()),
+                theme=layout.theme(),
+                head=layout.head(),
+            )
+    except OSError as failure:
+        engine.stop()
+        cause = failure.strerror or failure
+        raise StudioError(f"the page cannot be served at {host}:{chosen}: {cause}; choose another --host or --port") from None
+    url = f"http://{'127.0.0.1' if host in ('0.0.0.0', '') else host}:{chosen}"
+    print(f"LASER Studio: {page.share_url or url}   (Ctrl+C ends it)", flush=True)
+    if not block:
+        return url
+    try:
+        wait_while_well(engine)
+    finally:
+        page.close(verbose=False)
+        engine.stop()
+    return url
+
+
+def choose_port(host: str, port: int | None) -> int:
+    """The port to serve at. Raises `StudioError` where the wanted one, or every usual one, is taken."""
+    wanted = port if port is not None else _from_environment()
+    if wanted is not None:
+        if not _is_free(host, wanted):
+            raise StudioError(f"port {wanted} at {host} is taken or not allowed: choose another with --port, or leave --port out")
+        return wanted
+    for candidate in range(FIRST_PORT, FIRST_PORT + PORTS_TRIED):
+        if _is_free(host, candidate):
+            return candidate
+    raise StudioError(f"ports {FIRST_PORT} to {FIRST_PORT + PORTS_TRIED - 1} at {host} are all taken: name a free one with --port")
+
+
+def _from_environment() -> int | None:
+    # Hosts of Gradio apps, Spaces among them, say their port this way.
+    text = os.environ.get("GRADIO_SERVER_PORT", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        addresses = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, OverflowError):
+        raise StudioError(f"host {host[:80]!r} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for all networks") from None
+    family, kind, protocol, _, address = addresses[0]
+    with socket.socket(family, kind, protocol) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except (OSError, OverflowError):
+            return False
+    return True
+
+
+def wait_while_well(engine: EngineProcess) -> None:
+    """Until Ctrl+C. Raises `StudioError` where the engine says that it cannot run any model here."""
+    try:
+        while engine.problem is None:
+            time.sleep(0.2)
+    except KeyboardInterrupt:
+        print("\nstopped", flush=True)
+        return
+    raise StudioError(engine.problem)

@@ -1,0 +1,73 @@
+"""Take the README's pictures of the studio: `python scripts/screenshots.py [--out assets/screenshots]`.
+
+Starts `app.py`, plays the demo in a headless Chromium and photographs it at 1280×800, light and dark, mid-run and solved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(REPOSITORY))
+
+from playwright.sync_api import Page, sync_playwright  # noqa: E402
+
+from tests.browser.harness import CHROMIUM_ARGS, StudioProcess  # noqa: E402
+from tests.chromium import find_chromium  # noqa: E402
+
+PUZZLE = "hard-0001"
+# Name, colour scheme, step shown (None: the end), settings changed on the way as (step, slider, value).
+PICTURES: tuple[tuple[str, str, int | None], ...] = (
+    ("light", "light", 47),
+    ("dark", "dark", 47),
+    ("light-solved", "light", None),
+    ("dark-solved", "dark", None),
+)
+# At step 30 the threshold is raised and patience lowered, so that the pictures show growth and resets as well.
+QUERY = f"?puzzle={PUZZLE}&change=30~25%25~0.997~1~cycle"
+
+
+def show(page: Page, url: str, step: int | None) -> None:
+    """Open the studio at a step, every step of the way really computed."""
+    page.goto(f"{url}/{QUERY}&step={100_000 if step is None else step}")
+    page.wait_for_function("window.laserStudio?.ready === true")
+    done = "document.getElementById('status').dataset.state === 'done'"
+    page.wait_for_function(done if step is None else f"document.getElementById('status').dataset.step === '{step}'", timeout=120_000)
+    if page.locator("#notice").is_visible():
+        page.locator("#notice button").last.click()
+    page.mouse.move(2, 2)
+    page.wait_for_timeout(500)
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "assets" / "screenshots")
+    out = parser.parse_args().out
+    chromium = find_chromium(os.environ)
+    if chromium is None:
+        sys.exit("no Chromium found: install one, or name it with CHROMIUM=/path")
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        StudioProcess(REPOSITORY, Path(folder) / "studio.log") as studio,
+        sync_playwright() as playwright,
+    ):
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGS))
+        for name, scheme, step in PICTURES:
+            context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if scheme == "dark" else "light")
+            page = context.new_page()
+            show(page, studio.url, step)
+            target = out / f"{name}.png"
+            page.screenshot(path=target)
+            print(f"{target.relative_to(REPOSITORY) if target.is_relative_to(REPOSITORY) else target}", flush=True)
+            context.close()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
