@@ -19,7 +19,7 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from tests.browser.harness import CHROMIUM_ARGS, StudioProcess  # noqa: E402
 from tests.chromium import find_chromium  # noqa: E402
 
-PUZZLE = "hard-0001"
+PUZZLE = "medium-0001"
 # Name, colour scheme, step shown (None: the end), settings changed on the way as (step, slider, value).
 PICTURES: tuple[tuple[str, str, int | None], ...] = (
     ("light", "light", 47),

@@ -203,7 +203,7 @@ def test_run_until_reset_names_site_and_cause(model: TRM, puzzle: Puzzle) -> Non
     for event in events:
         assert event.site in frame.sites and event.before is not None and event.before < 1.0
         assert event.after is not None and event.after >= event.before - 1e-6
-        assert frame.sites[event.site].action == "reset"
+        assert event.site is not None and frame.sites[event.site].action == "reset"
 
 
 def test_unknown_condition_is_refused_with_the_list(model: TRM, puzzle: Puzzle) -> None:
@@ -280,7 +280,7 @@ def test_a_puzzle_that_does_not_fit_is_refused_by_size(model: TRM, size: int, wo
 def test_weights_that_are_not_finite_end_the_run_with_an_event(puzzle: Puzzle) -> None:
     model = tiny_model()
     with torch.no_grad():
-        model.net.layers[1].mlp.down_proj.weight[0, 0] = float("nan")  # type: ignore[union-attr, index]
+        dict(model.net.named_parameters())["layers.1.mlp.down_proj.weight"][0, 0] = float("nan")
     session = Session(model, puzzle, policy=POLICY)
     frame = session.run()
     assert frame.index == 1 and not frame.finite and session.finished

@@ -72,7 +72,7 @@ def test_relabelling_renames_digits_alike_in_puzzle_and_solution() -> None:
 
 def test_sets_hold_distinct_puzzles_with_one_solution_on_their_side_of_the_split() -> None:
     for split in ("train", "held-out"):
-        data = sudoku_set(6, 30, 3, split, (9, 18))  # type: ignore[arg-type]
+        data = sudoku_set(6, 30, 3, split, (9, 18))
         assert len({tuple(row) for row in data.inputs.tolist()}) == 30
         for puzzle, solution in zip((data.inputs - 1).tolist(), (data.labels - 1).tolist(), strict=True):
             assert split_of(tuple(solution)) == split
