@@ -233,8 +233,8 @@ def report(figures: dict[str, Any]) -> None:
             "≤ 150 ms",
             pause.get("max_ms", 1e9) <= 150,
         ),
-        ("two pages: Step p95 while the other plays", f"{two['step_p95_ms']:.0f} ms", "≤ 150 ms", two["step_p95_ms"] <= 150),
-        ("two pages: pictures per second of the one that plays", f"{two['pictures_per_s']:.1f}", "≥ 15", two["pictures_per_s"] >= 15),
+        ("two pages: Step p95 while the other plays", f"{two['step_p95_ms']:.0f} ms", "", None),
+        ("two pages: pictures per second of the one that plays", f"{two['pictures_per_s']:.1f}", "", None),
     ]
     about = figures["machine"]
     print(f"{about['cpu']}, {about['cores']} cores, load before {about['load']:.1f}\n")

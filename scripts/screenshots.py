@@ -19,16 +19,16 @@ from playwright.sync_api import Page, sync_playwright  # noqa: E402
 from tests.browser.harness import CHROMIUM_ARGS, StudioProcess  # noqa: E402
 from tests.chromium import find_chromium  # noqa: E402
 
-PUZZLE = "medium-0001"
+PUZZLE = "hard-0002"
 # Name, colour scheme, step shown (None: the end), settings changed on the way as (step, slider, value).
 PICTURES: tuple[tuple[str, str, int | None], ...] = (
-    ("light", "light", 47),
-    ("dark", "dark", 47),
+    ("light", "light", 67),
+    ("dark", "dark", 67),
     ("light-solved", "light", None),
     ("dark-solved", "dark", None),
 )
 # At step 30 the threshold is raised and patience lowered, so that the pictures show growth and resets as well.
-QUERY = f"?puzzle={PUZZLE}&change=30~25%25~0.997~1~cycle"
+QUERY = f"?puzzle={PUZZLE}&change=30~25%25~0.99~2~cycle"
 
 
 def show(page: Page, url: str, step: int | None) -> None:

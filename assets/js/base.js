@@ -17,6 +17,20 @@ function say(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/** Set a style only where it differs: unchanged ones would still make the browser compute styles again. */
+function dress(node, property, value) {
+  const worn = (node.worn ??= {});
+  if (worn[property] === value) return;
+  worn[property] = value;
+  node.style.setProperty(property, value);
+}
+
+/** Set an attribute only where it differs. */
+function mark(node, name, value) {
+  const text = String(value);
+  if (node.getAttribute(name) !== text) node.setAttribute(name, text);
+}
+
 const NONE = "–";
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : NONE);
 /** A fidelity: four digits, and never rounded up to a 1 that it is not. */
@@ -64,11 +78,23 @@ function readInk() {
   ink.font = style.getPropertyValue("--sans").trim() || "sans-serif";
 }
 
+// Sizes of canvases, told by the browser when they change: asking for them while drawing would force a layout each time.
+const sizes = new WeakMap();
+const sizeWatch = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) sizes.set(target, [Math.round(contentRect.width), Math.round(contentRect.height)]);
+  recursion.drawScale();
+  redraw();
+});
+
 /**
  * A canvas's context scaled to device pixels, cleared, with its size in CSS pixels; null while it is not laid out.
  */
 function surface(canvas) {
-  const width = canvas.clientWidth, height = canvas.clientHeight;
+  if (!sizes.has(canvas)) {
+    sizes.set(canvas, [canvas.clientWidth, canvas.clientHeight]);
+    sizeWatch.observe(canvas);
+  }
+  const [width, height] = sizes.get(canvas);
   if (!width || !height) return null;
   const ratio = window.devicePixelRatio || 1;
   const w = Math.round(width * ratio), h = Math.round(height * ratio);
@@ -116,6 +142,7 @@ const tip = {
     for (const line of Array.isArray(lines) ? lines : [lines]) {
       const row = make("div", {}, node);
       if (typeof line === "string") { row.textContent = line; continue; }
+      row.className = "line";
       if (line.colour) make("i", { style: `background:${line.colour}` }, row);
       make("span", { text: line.name, cls: line.strong ? "strong" : "" }, row);
       make("b", { text: line.value, cls: "num" }, row);
@@ -130,6 +157,14 @@ const tip = {
   hide() { this.owner = null; if (this.node) this.node.hidden = true; },
 };
 
+/** Give an element an explanation that is put into words when somebody asks for it. */
+function explain(node, words) {
+  if (!node.words) node.setAttribute("data-tip", "");
+  node.words = words;
+}
+
+const explanation = (node) => (node.words ? node.words() : node.dataset.tip);
+
 function wireTips(root) {
   const find = (event) => (event.target instanceof Element ? event.target.closest("[data-tip]") : null);
   root.addEventListener("pointerover", (event) => {
@@ -140,7 +175,7 @@ function wireTips(root) {
     if (!owner || event.pointerType === "touch") return;
     tip.owner = owner;
     const { clientX, clientY } = event;
-    tip.timer = setTimeout(() => { if (tip.owner === owner) tip.show(owner.dataset.tip, clientX, clientY); }, 350);
+    tip.timer = setTimeout(() => { if (tip.owner === owner) tip.show(explanation(owner), clientX, clientY); }, 350);
   });
   root.addEventListener("pointerdown", () => { clearTimeout(tip.timer); tip.hide(); });
   root.addEventListener("focusin", (event) => {
@@ -148,7 +183,7 @@ function wireTips(root) {
     if (!owner || !owner.matches(":focus-visible")) return;
     const box = owner.getBoundingClientRect();
     tip.owner = owner;
-    tip.show(owner.dataset.tip, box.left, box.bottom - 8);
+    tip.show(explanation(owner), box.left, box.bottom - 8);
   });
   root.addEventListener("focusout", () => tip.hide());
 }

@@ -35,7 +35,7 @@ const board = {
       const blank = !given && (!answered || value < 0 || (sudoku && value === 0));
       if (sudoku) say(cell.firstChild, given ? puzzle.symbols[puzzle.cells[i]] : blank ? "" : puzzle.symbols[value] ?? "?");
       else cell.dataset.kind = MAZE_KINDS[given || !answered ? puzzle.cells[i] : value] ?? "unknown";
-      cell.style.setProperty("--p", given || !answered ? 0 : frame.confidence[i].toFixed(3));
+      dress(cell, "--p", given || !answered ? "0" : frame.confidence[i].toFixed(2));
       cell.classList.toggle("changed", changed.has(i));
       cell.classList.toggle("recent", recent.has(i) && !changed.has(i));
       cell.classList.toggle("wrong", answered && wrong.has(i) && !blank);
@@ -48,7 +48,8 @@ const board = {
     say($("board-halt"), answered ? `q_halt ${fixed(frame.q_halt, 2)} · ${stops ? "would stop" : "goes on"}` : "no answer before the first z_H");
     $("board-halt").classList.toggle("green", stops);
     const known = frame.solved === null ? "" : frame.solved ? ", solved" : ", not solved";
-    $("board").setAttribute(
+    mark(
+      $("board"),
       "aria-label",
       `${puzzle.domain} ${puzzle.height} by ${puzzle.width} at step ${frame.index}: ${frame.right} of ${frame.total} cells right${known}, `
         + `${changed.size} changed`,

@@ -12,31 +12,39 @@ const headline = {
   },
 };
 
+/** A fidelity in few characters: .972 */
+const brief = (value) => (value >= 1 ? "1" : fixed(value, 3).replace(/^0/, ""));
+
 const MOST_EVENTS = 300; // rows in the list; older ones stay in the timeline
 
 const events = {
-  version: -1,
-  cursor: -1,
+  store: null,
   draw(store) {
     const list = $("events-list");
-    if (store.version !== this.version || store !== this.store) {
-      this.version = store.version;
+    if (store !== this.store || store.cuts !== this.cuts) {
       this.store = store;
-      const newest = store.events.slice(-MOST_EVENTS).reverse();
-      const scrolled = list.scrollTop;
-      list.replaceChildren(...newest.map((event) => this.row(store, event)));
-      list.scrollTop = scrolled;
+      this.cuts = store.cuts;
+      this.listed = 0;
       this.cursor = -1;
-      $("events-empty").hidden = newest.length > 0;
+      list.replaceChildren();
     }
     const now = store.frame.index;
+    if (store.events.length > this.listed) {
+      const fresh = store.events.slice(Math.max(this.listed, store.events.length - MOST_EVENTS)).reverse();
+      this.listed = store.events.length;
+      list.prepend(...fresh.map((event) => this.row(store, event)));
+      while (list.childElementCount > MOST_EVENTS) list.lastElementChild.remove();
+      this.cursor = -1;
+    }
+    $("events-empty").hidden = this.listed > 0;
     if (now !== this.cursor) {
       this.cursor = now;
-      for (const node of list.children) node.classList.toggle("future", Number(node.dataset.step) > now);
+      for (const node of list.children) node.classList.toggle("future", node.step > now);
     }
   },
   row(store, event) {
-    const item = make("li", { "data-step": event.step, "data-kind": event.kind });
+    const item = make("li", { "data-kind": event.kind });
+    item.step = event.step;
     const button = make("button", { type: "button" }, item);
     make("i", { cls: `dot ${event.kind.replace(" ", "-")}` }, button);
     make("span", { cls: "when num", text: `t ${event.step}` }, button);
@@ -46,12 +54,12 @@ const events = {
     parts.push(event.kind === "reset" ? event.text.replace(/^reset/, "RESET") : event.text);
     const figures = [];
     if (Number.isFinite(event.before) && event.kind !== "started") {
-      figures.push(`F ${fixed(event.before, 3)}${Number.isFinite(event.after) ? ` → ${fixed(event.after, 3)}` : ""}`);
+      figures.push(`F ${brief(event.before)}${Number.isFinite(event.after) ? `→${brief(event.after)}` : ""}`);
     }
-    if (Number.isFinite(event.seconds)) figures.push(`${fixed(1000 * event.seconds, 1)} ms`);
+    if (Number.isFinite(event.seconds)) figures.push(`${fixed(1000 * event.seconds, event.seconds < 0.01 ? 1 : 0)} ms`);
     make("span", { cls: "what", text: parts.join(" · ") }, button);
     make("span", { cls: "figures num", text: figures.join(" · ") }, button);
-    button.dataset.tip = `step ${event.step}: ${[...parts, ...figures].join(" · ")}`;
+    explain(button, () => `step ${event.step}: ${[...parts, ...figures].join(" · ")}`);
     button.addEventListener("click", () => player.seek(event.step));
     return item;
   },
@@ -66,8 +74,8 @@ const memory = {
       make("span", { cls: "name", text: site.label, role: "cell" }, row);
       const bar = make("span", { cls: "bar", role: "cell" }, row);
       const full = make("i", { cls: "full" }, bar);
+      const basis = make("i", { cls: "basis" }, full); // coefficients and bases together; the coefficients lie on top
       const kept = make("i", { cls: "kept" }, full);
-      const basis = make("i", { cls: "basis" }, full);
       kept.style.background = basis.style.background = site.colour;
       const value = make("b", { cls: "num", role: "cell", text: NONE }, row);
       row.addEventListener("click", () => select(i));
@@ -77,20 +85,25 @@ const memory = {
   draw(store) {
     const lines = store.sites.map((site) => store.frame.sites[site.name]?.[store.ledger] ?? null);
     const widest = Math.max(1, ...lines.map((line) => line?.full ?? 0));
-    const share = (part, whole) => `${Math.min(100, (100 * part) / Math.max(1, whole)).toFixed(2)}%`;
+    const dim = Math.max(...store.sites.map((site) => site.dim));
+    const share = (part, whole) => Math.min(1, part / Math.max(1, whole)).toFixed(4);
     store.sites.forEach((site, i) => {
       const line = lines[i], { row, full, kept, basis, value } = this.rows[i];
       row.classList.toggle("selected", store.selected === i);
-      const dim = Math.max(...store.sites.map((other) => other.dim));
-      full.style.width = line ? share(line.full, widest) : share(site.dim, dim);
-      kept.style.width = line ? share(line.stored, line.full) : "0%";
-      basis.style.width = line ? share(line.basis, line.full) : "0%";
+      // Scaled, not resized: no layout is computed while it runs.
+      dress(full, "transform", `scaleX(${line ? share(line.full, widest) : share(site.dim, dim)})`);
+      dress(kept, "transform", `scaleX(${line ? share(line.stored, line.full) : 0})`);
+      dress(basis, "transform", `scaleX(${line ? share(line.stored + line.basis, line.full) : 0})`);
       say(value, line ? percent(line.saving, 0) : NONE);
       const retained = store.frame.sites[site.name]?.retained;
-      row.dataset.tip = line
-        ? `${site.label}: full ${bytes(line.full)}, stored ${bytes(line.stored)}, bases ${bytes(line.basis)}, net saving ${percent(line.saving)}`
-          + (store.ledger === "history" ? `; what is stored keeps ${fixed(retained, 4)} of the energy` : "; one training step with these bases")
-        : `${site.label}: nothing has run yet`;
+      explain(row, () => {
+        if (!line) return `${site.label}: nothing has run yet`;
+        const what = store.ledger === "history"
+          ? `; what is stored keeps ${fidelityText(retained)} of the energy`
+          : "; one training step with these bases";
+        return `${site.label}: full ${bytes(line.full)}, stored ${bytes(line.stored)}, bases ${bytes(line.basis)}, `
+          + `net saving ${percent(line.saving)}${what}`;
+      });
     });
     const total = store.frame[store.ledger];
     const ran = store.frame.index > 0;
@@ -106,9 +119,8 @@ const memory = {
 };
 
 const basis = {
-  draw(store) {
-    const i = store.selected ?? 0;
-    const site = store.sites[i];
+  tell(store) {
+    const site = store.sites[store.selected ?? 0];
     const data = store.frame.sites[site.name];
     const turn = store.turns[site.name];
     say($("basis-title"), `Basis · ${site.label}`);
@@ -118,9 +130,15 @@ const basis = {
     const latest = store.events.findLast((event) => event.site === site.name && event.step <= store.frame.index);
     const state = data && data.state !== "tracking" ? ` · ${data.state}` : "";
     say($("basis-cause"), latest ? `t ${latest.step} · ${latest.text}${state}` : "no basis yet: the first window is kept exact");
+    const angles = turn ? `${turn.angles.length} principal angles of ${site.label}, largest ${fixed(turn.angles[0], 1)} degrees` : "No angles yet";
+    mark($("angle-plot"), "aria-label", angles);
+  },
+
+  paint(store) {
+    const site = store.sites[store.selected ?? 0];
     this.lines(store, $("rank-plot"), store.rank, Math.max(8, store.maxRank), (value) => `${value}`, true);
     this.lines(store, $("turn-plot"), store.turn, Math.max(5, store.maxTurn), (value) => `${Math.round(value)}°`, false);
-    this.spectrum(store, turn, site.colour);
+    this.spectrum(store.turns[site.name], site.colour);
   },
 
   lines(store, canvas, columns, most, text, stepped) {
@@ -150,7 +168,7 @@ const basis = {
     cursorLine(context, x(store.frame.index), top, height - bottom);
   },
 
-  spectrum(store, turn, colour) {
+  spectrum(turn, colour) {
     const made = surface($("angle-plot"));
     if (!made) return;
     const { context, width, height } = made;
@@ -176,7 +194,6 @@ const basis = {
     angles.forEach((angle, n) => {
       context.fillRect(left + n * wide, y(angle), Math.max(0.8, wide - (wide > 3 ? 1 : 0)), y(0) - y(angle));
     });
-    $("angle-plot").setAttribute("aria-label", `${angles.length} principal angles, largest ${fixed(angles[0], 1)} degrees`);
   },
 };
 

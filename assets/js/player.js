@@ -11,6 +11,7 @@ const player = {
   fastest: 60, // this speed means: as fast as it goes
   drawn: 0, // pictures drawn since the page was opened
   busy: false,
+  painted: Promise.resolve(), // the picture drawn last is on the screen
   fetched: -1, // rows there were when more were last asked for
   debt: 0, // steps that are due but not asked for yet
   wish: { open: null, tune: null, seek: null, restart: false, back: 0, step: 0 },
@@ -111,6 +112,8 @@ const player = {
       reply = null;
     }
     if (job.opens) this.loading = false;
+    // The browser paints while the engine computes; what comes sooner waits, so that every picture is really seen.
+    if (job.token !== undefined) await this.painted;
     if (job.token !== undefined && job.token !== this.token) return; // paused meanwhile: this picture is not wanted any more
     if (!reply || typeof reply !== "object") reply = { error: "the studio does not answer: is it still running? Then press Play again" };
     if (reply.error) {
@@ -135,7 +138,7 @@ const player = {
     if (reply.state !== "paused" && this.playing) this.playing = false;
     if (job.target > reply.frame.index && reply.state === "paused" && this.wish.seek === null) this.wish.seek = job.target;
     drawAll();
-    if (this.playing) await nextPicture();
+    this.painted = nextPicture();
   },
 };
 

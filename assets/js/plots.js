@@ -123,11 +123,15 @@ const fidelityPlot = {
       context.stroke();
       context.setLineDash([]);
     }
+  },
+
+  tell(store) {
     $("fidelity-empty").hidden = store.rows > 1;
     const mean = store.frame.mean_fidelity;
-    $("fidelity-plot").setAttribute(
+    mark(
+      $("fidelity-plot"),
       "aria-label",
-      mean === null ? "Fidelity by site: nothing has run yet" : `Fidelity of ${store.sites.length} sites up to step ${now}, mean ${fidelityText(mean)}`,
+      mean === null ? "Fidelity by site: nothing has run yet" : `Fidelity of ${store.sites.length} sites up to step ${store.frame.index}, mean ${fidelityText(mean)}`,
     );
   },
 

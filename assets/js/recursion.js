@@ -29,7 +29,7 @@ const recursion = {
     map.replaceChildren();
     this.sites = [];
     const layers = [...new Set(store.sites.map((site) => site.layer))];
-    map.style.setProperty("--layers", layers.length);
+    $("recursion-card").style.setProperty("--layers", layers.length);
     for (const layer of layers) {
       const row = make("div", { cls: "net-layer" }, map);
       make("span", { cls: "name", text: `layer ${layer}` }, row);
@@ -60,13 +60,13 @@ const recursion = {
         });
       });
     } else {
-      this.fill.style.width = `${(100 * spot) / (model.H_cycles * (model.L_cycles + 1))}%`;
+      dress(this.fill, "width", `${(100 * spot) / (model.H_cycles * (model.L_cycles + 1))}%`);
     }
     const address = s === 0
       ? `before the first of ${model.halt_max_steps} supervision steps`
       : `supervision ${s} of ${model.halt_max_steps} · H ${h} of ${model.H_cycles} · ${l === "H" ? "z_H" : `L ${l} of ${model.L_cycles}`}`;
     say($("address"), address);
-    $("track").setAttribute("aria-label", `Recursion track: ${address}`);
+    mark($("track"), "aria-label", `Recursion track: ${address}`);
 
     store.sites.forEach((site, i) => {
       const { node, value, rank } = this.sites[i];
@@ -74,24 +74,27 @@ const recursion = {
       node.classList.toggle("selected", store.selected === i);
       node.classList.toggle("empty", !data);
       if (!data) {
-        node.style.removeProperty("--fill");
-        node.style.removeProperty("--on");
+        dress(node, "--fill", "var(--sunken)");
+        dress(node, "--on", "var(--muted)");
         say(value, NONE);
         say(rank, `of D ${site.dim}`);
-        node.dataset.tip = `${site.name}: inputs of width ${site.dim}. Nothing has run yet.`;
+        explain(node, () => `${site.name}: inputs of width ${site.dim}. Nothing has run yet.`);
         return;
       }
       const colour = cividis(store.scaled(data.fidelity));
-      node.style.setProperty("--fill", rgb(colour));
-      node.style.setProperty("--on", inkOn(colour));
+      dress(node, "--fill", rgb(colour));
+      dress(node, "--on", inkOn(colour));
       node.classList.toggle("low", data.fidelity < settings.min_fidelity);
       node.classList.toggle("saturated", data.state === "saturated");
       say(value, data.rank ? fidelityText(data.fidelity) : "exact");
       say(rank, data.rank ? `k ${data.rank}` : `D ${site.dim}`);
-      node.dataset.tip = `${site.name}: fidelity ${fidelityText(data.fidelity)}, rank ${data.rank} of ${site.dim}, ${data.state}${data.cause ? `. ${data.cause}` : ""}.`;
+      explain(node, () => {
+        const cause = data.cause ? `. ${data.cause}` : "";
+        return `${site.name}: fidelity ${fidelityText(data.fidelity)}, rank ${data.rank} of ${site.dim}, ${data.state}${cause}.`;
+      });
     });
     say($("scale-low"), fixed(store.floor, 2));
-    say($("scale-high"), scaleKind === "nines" ? "0.99999" : "1.00");
+    say($("scale-high"), scaleKind === "nines" ? "0.9999" : "1.00");
   },
 
   /** The legend's colour scale; drawn once per theme and size. */

@@ -11,7 +11,6 @@ class Store {
     this.selected = null;
     this.ledger = "history";
     this.epoch = opened.epoch;
-    this.version = 0; // grows when recorded steps change, so that lists know when to be built anew
     this.clear(0);
     this.take(opened);
   }
@@ -23,6 +22,7 @@ class Store {
       this.halt = [];
       this.residual = [];
       this.events = [];
+      this.cuts = (this.cuts ?? 0) + 1; // how often events were taken away
       this.fidelity = this.sites.map(() => []);
       this.rank = this.sites.map(() => []);
       this.turn = this.sites.map(() => []); // largest angle where a step refreshed, null elsewhere
@@ -35,16 +35,15 @@ class Store {
     } else if (from < this.rows) {
       for (const column of [this.changed, this.halt, this.residual, ...this.fidelity, ...this.rank, ...this.turn]) column.length = from;
       this.events = this.events.filter((event) => event.step < from);
+      this.cuts += 1;
       this.rows = from;
     }
-    this.version += 1;
   }
 
   /** Take a reply in: rows from `start` on replace what the page had of them. */
   take(reply) {
     if (reply.epoch !== this.epoch || reply.start < this.rows) this.clear(reply.start);
     this.epoch = reply.epoch;
-    if (reply.rows.length) this.version += 1;
     for (const row of reply.rows) this.add(row);
     this.frame = reply.frame;
     this.head = reply.head;
@@ -94,6 +93,6 @@ class Store {
 }
 
 // Fidelities crowd below 1, so the scale counts nines by default: 0.9, 0.99 and 0.999 are equally far apart.
-const MOST_NINES = 5;
+const MOST_NINES = 4;
 let scaleKind = "nines";
 const onScale = (fidelity) => (scaleKind === "nines" ? Math.min(MOST_NINES, -Math.log10(Math.max(1 - fidelity, 1e-9))) : fidelity);

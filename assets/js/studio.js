@@ -10,14 +10,18 @@ let asked = false; // a drawing is due with the next picture
 function drawAll() {
   const { store } = player;
   if (!store) return;
+  // Canvases first: to draw text on one, the browser needs all styles, which each write to the page makes stale.
+  fidelityPlot.draw(store);
+  basis.paint(store);
+  timeline.draw(store);
+  fidelityPlot.tell(store);
+  timeline.tell(store);
   board.draw(store);
   recursion.draw(store);
   headline.draw(store);
   events.draw(store);
-  fidelityPlot.draw(store);
   memory.draw(store);
-  basis.draw(store);
-  timeline.draw(store);
+  basis.tell(store);
   drawStatus();
   syncControls();
   keepAddress(!player.playing);
@@ -42,19 +46,18 @@ function drawStatus() {
   const node = $("status");
   const { store } = player;
   const state = currentState();
-  node.dataset.state = state;
-  document.documentElement.dataset.run = state;
-  $("play").toggleAttribute("data-active", state === "playing");
+  mark(node, "data-state", state);
+  $("deck").classList.toggle("running", state === "playing"); // not on the root: that would restyle the whole page
   const words = { paused: "paused", playing: "playing", done: "end of run", error: "stopped" };
   say($("status-pill"), player.loading ? "loading" : words[state]);
-  $("status-pill").className = player.loading ? "loading" : state;
-  node.setAttribute("aria-live", state === "playing" ? "off" : "polite");
+  mark($("status-pill"), "class", player.loading ? "loading" : state);
+  mark(node, "aria-live", state === "playing" ? "off" : "polite");
   if (!store) return;
   const { frame } = store;
-  node.dataset.step = `${frame.index}`;
-  node.dataset.saving = frame.history.saving.toFixed(4);
-  node.dataset.resets = `${frame.resets}`;
-  node.dataset.solved = frame.solved === null ? "unknown" : `${frame.solved}`;
+  mark(node, "data-step", `${frame.index}`);
+  mark(node, "data-saving", frame.history.saving.toFixed(4));
+  mark(node, "data-resets", `${frame.resets}`);
+  mark(node, "data-solved", frame.solved === null ? "unknown" : `${frame.solved}`);
   const address = frame.index ? ` · s ${frame.s} · h ${frame.h} · l ${frame.l}` : "";
   const solved = frame.solved ? " · solved" : "";
   say($("status-text"), player.failure ?? store.problem ?? `t = ${frame.index}${address}${solved}`);
@@ -322,7 +325,14 @@ const TIPS = {
   ledger: "history: what time travel really holds. training: what one training step would hold of the linear inputs with these bases.",
 };
 
+/** The style sheet is there from the first byte, but Gradio's come after it: of equal rules the last one counts. */
+function styleLast() {
+  const style = $("studio-style");
+  if (style) document.head.append(style);
+}
+
 function start() {
+  styleLast();
   tip.node = $("tip");
   player.server = server;
   // Above everything, whatever Gradio wraps them in.
@@ -340,7 +350,6 @@ function start() {
   if (range) { player.speed = Number(range.value); player.fastest = Number(range.max); }
   sayExtras();
   applyTheme();
-  new ResizeObserver(() => { recursion.drawScale(); redraw(); }).observe($("page"));
   player.open(location.search);
 }
 

@@ -5,7 +5,6 @@ const LANES = ["answer changes", "resets, growth", "q_halt", "residual, log"];
 const timeline = {
   place: null,
   draw(store) {
-    const node = $("timeline");
     const made = surface($("timeline-plot"));
     if (!made) return;
     const { context, width, height } = made;
@@ -86,10 +85,13 @@ const timeline = {
     cursorLine(context, x(now), 2, height);
     context.fillStyle = ink.accent;
     triangle(context, x(now), 6, 6, ink.accent);
+  },
 
-    node.setAttribute("aria-valuemax", store.length);
-    node.setAttribute("aria-valuenow", now);
-    node.setAttribute("aria-valuetext", `step ${now} of ${store.length}`);
+  tell(store) {
+    const node = $("timeline"), now = store.frame.index;
+    mark(node, "aria-valuemax", store.length);
+    mark(node, "aria-valuenow", now);
+    mark(node, "aria-valuetext", `step ${now} of ${store.length}`);
   },
 
   wire(node, getStore, seek) {

@@ -417,7 +417,7 @@ _SITE = re.compile(r"layers\.(\d+)\.(self_attn|mlp_t|mlp)\.(\w+)_proj")
 _SHORT = {
     ("self_attn", "qkv"): "qkv",
     ("self_attn", "o"): "o",
-    ("mlp_t", "gate_up"): "mix gate·up",
+    ("mlp_t", "gate_up"): "mix g·up",
     ("mlp_t", "down"): "mix down",
     ("mlp", "gate_up"): "gate·up",
     ("mlp", "down"): "down",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -165,6 +166,17 @@ class EngineProcess:
                 waiting.set_exception(StudioError("the engine stopped and was started anew: reload the page", expired=True))
 
 
+def _leave_cores_free() -> None:
+    """Compute on half of the cores, so that serving pages (and the browser, on one machine) has the others.
+
+    The products of a small model gain nothing from more threads, and those that wait for one another keep a core busy.
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 2) // 2))
+
+
 def _serve(connection: Connection, entries: Sequence[ModelEntry], device: str) -> None:
     """The child's whole life: import the engine, load the first model, answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle; closing the pipe ends this process
@@ -182,6 +194,7 @@ def _serve(connection: Connection, entries: Sequence[ModelEntry], device: str) -
 
     try:
         channel.preload()
+        _leave_cores_free()
     except LaserStudioError as problem:
         tell(None, str(problem))
 

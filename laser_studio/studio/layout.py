@@ -34,9 +34,9 @@ def script() -> str:
 
 
 def head() -> str:
-    """What stands in the page's head: the style sheet and the theme, chosen before anything is painted."""
+    """What stands in the page's head from the first byte: the style sheet, and the theme, chosen before anything is painted."""
     style = asset_path("css", "studio.css").read_text(encoding="utf-8")
-    return f"<style>{style}</style><script>{asset_path('js', 'theme.js').read_text(encoding='utf-8')}</script>"
+    return f'<style id="studio-style">{style}</style><script>{asset_path("js", "early.js").read_text(encoding="utf-8")}</script>'
 
 
 def favicon() -> Path:
@@ -131,12 +131,12 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
         )
 
         for name, button in (*buttons.items(), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle)):
-            button.click(fn=None, js=_tell(name))
+            button.click(fn=None, js=_tell(name), show_progress="hidden")
         for control in (model, difficulty, puzzle, rank, min_fidelity, patience, refresh, ledger, speed):
-            control.input(fn=None, inputs=[control], js=_tell(str(control.elem_id), "value"))
+            control.input(fn=None, inputs=[control], js=_tell(str(control.elem_id), "value"), show_progress="hidden")
         shown = [model, difficulty, puzzle, rank, min_fidelity, patience, refresh]
         # The other way: the script asks for the controls to show what the run really uses.
-        hub.sync(fn=None, js="() => window.laserStudio.controls()", outputs=shown)
+        hub.sync(fn=None, js="() => window.laserStudio.controls()", outputs=shown, show_progress="hidden")
     return page
 
 

@@ -86,7 +86,7 @@ nines</button></span></header>
 """
 
 MEMORY = """
-<header><h2>Memory by site</h2></header>
+<div id="memory-body"><header><h2>Memory by site</h2></header>
 <div id="memory-rows" role="table" aria-label="Memory by site"></div>
 <div class="sums">
 <div><span data-tip="What the same activations would take at full width.">full <b id="memory-full" class="num">–</b></span>
@@ -94,7 +94,7 @@ MEMORY = """
 <div><span data-tip="All basis versions that are still needed.">bases <b id="memory-basis" class="num">–</b></span>
 <span data-tip="The first step at which coefficients and bases together were smaller than the activations." id="memory-even">break-even
 –</span></div>
-</div>
+</div></div>
 """
 
 BASIS = """

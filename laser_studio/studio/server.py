@@ -34,7 +34,10 @@ def serve(
     engine.start()  # first of all: torch is loaded there while Gradio is loaded here
     quick_gradio.prepare()
 
+    from starlette.middleware import Middleware
+
     from laser_studio.studio import layout
+    from laser_studio.studio.head import HeadMiddleware
 
     page = layout.build_page(catalogue, engine)
     page.queue(max_size=64)
@@ -58,7 +61,7 @@ def serve(
                 state_session_capacity=1_000,
                 favicon_path=str(layout.favicon()),
                 theme=layout.theme(),
-                head=layout.head(),
+                app_kwargs={"middleware": [Middleware(HeadMiddleware, html=layout.head())]},
             )
     except OSError as failure:
         engine.stop()
