@@ -59,6 +59,7 @@ def test_the_script_asks_only_for_ids_that_are_there(config: dict[str, Any]) -> 
     there = {component["props"].get("elem_id") for component in config["components"]} | {
         name for text in HTML.values() for name in Ids(text).found
     }
+    there |= set(Ids(layout.head()).found)
     asked = set(re.findall(r"\$\(\"([\w-]+)\"\)", layout.script()))
     assert asked and asked <= there
 
