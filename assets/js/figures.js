@@ -42,16 +42,19 @@ const axis = (title, more = {}) => ({
   tickfont: { size: 12, color: ink.muted }, automargin: true, ...more,
 });
 
-const stepAxis = (store, more = {}) => axis("recursion step t", { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
+const overTime = (store, more = {}) => axis("recursion step t", { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
 
 const verticalAt = (t) => ({ type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: ink.accent, width: 1.5 } });
+
+/** Where there is no room for all sites' values at once, a point says its own. */
+const closeUp = () => innerWidth < 700;
 
 function layoutOf(store, x, y, more = {}) {
   return {
     paper_bgcolor: ink.card, plot_bgcolor: ink.card,
     font: { family: ink.font, size: 12.5, color: ink.text },
     margin: { l: 62, r: 18, t: 16, b: 46 },
-    hovermode: innerWidth < 700 ? "closest" : "x unified", // all sites at once need room
+    hovermode: closeUp() ? "closest" : "x unified",
     hoverlabel: { bgcolor: ink.card, bordercolor: ink.line, font: { family: ink.font, size: 12, color: ink.text }, namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemwidth: 30 },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.muted, activecolor: ink.accent },
@@ -60,7 +63,7 @@ function layoutOf(store, x, y, more = {}) {
   };
 }
 
-const overSteps = (store, y, more = {}) => layoutOf(store, stepAxis(store), y, { shapes: [verticalAt(store.frame.index)], ...more });
+const overSteps = (store, y, more = {}) => layoutOf(store, overTime(store), y, { shapes: [verticalAt(store.frame.index)], ...more });
 
 /** One line per site; the selected one is drawn strong. `text` says how a value is shown on hovering. */
 function siteLines(store, columns, text, { mode = "lines", shape = "linear", place = (value) => value, gaps = false } = {}) {
@@ -70,7 +73,7 @@ function siteLines(store, columns, text, { mode = "lines", shape = "linear", pla
     return {
       type: "scatter", mode, name: plain(site.label), x, y: values.map((value) => (known(value) ? place(value) : null)), customdata: values,
       connectgaps: gaps, line: { color: site.colour, width: i === chosen ? 2.6 : 1.4, shape }, marker: { color: site.colour, size: i === chosen ? 6 : 4 },
-      hovertemplate: `%{customdata${text}}`,
+      hovertemplate: `${closeUp() ? "step %{x}: " : ""}%{customdata${text}}`,
     };
   });
 }
@@ -142,7 +145,7 @@ const fidelityEntry = (column, title, meaning, unit) => ({
   table: (store) => siteTable(store, store[column], unit),
 });
 
-const KINDS = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
+const FIDELITIES = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
 
 /** The largest figure of some columns, for an axis that begins at 0. */
 const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high, value) => (value > high ? value : high), most), 0);
@@ -151,7 +154,7 @@ const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high
 
 function lanes(store, list) {
   const gap = 0.07, tall = (1 - gap * (list.length - 1)) / list.length;
-  const layout = layoutOf(store, stepAxis(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
+  const layout = layoutOf(store, overTime(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
   delete layout.yaxis;
   const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, range }, n) => {
     const suffix = n ? `${n + 1}` : "", top = 1 - n * (tall + gap);
@@ -174,10 +177,10 @@ const ZOOM = {
   functional: fidelityEntry("functional", "Functional fidelity by site", "exp(−KL of the answer)", "functional fidelity (exp(-KL in nats per cell))"),
   kinds: {
     title: "All fidelities of the selected site", group: "Fidelity", card: "fidelity-panel", scaled: true, ofSite: true,
-    has: (store) => KINDS.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
+    has: (store) => FIDELITIES.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
     figure(store) {
       const i = chosenSite(store), x = stepsOf(store), colours = [store.sites[i].colour, ink.accent, ink.green, ink.muted];
-      const data = KINDS.flatMap(([name, text, dash], n) => {
+      const data = FIDELITIES.flatMap(([name, text, dash], n) => {
         if (!filled(store[name]?.[i])) return [];
         const values = valuesOf(store, store[name][i]), sparse = n > 1;
         return [{
@@ -191,7 +194,7 @@ const ZOOM = {
     },
     table(store) {
       const i = chosenSite(store);
-      return stepTable(store, KINDS.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
+      return stepTable(store, FIDELITIES.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
     },
   },
   rank: {
@@ -225,7 +228,7 @@ const ZOOM = {
       const data = this.series(store).map(([name, { step, angles }, color]) => ({
         type: "bar", name: `${name}, t ${step}`, x: angles.map((_, n) => n + 1), y: angles, marker: { color }, hovertemplate: "%{y:.3f}°",
       }));
-      return { data, layout: layoutOf(store, axis("principal angle, largest first", { hoverformat: "d" }), axis("degrees", { rangemode: "tozero" }), { showlegend: true, bargap: 0.15 }) };
+      return { data, layout: layoutOf(store, axis("principal angle, largest first", { unifiedhovertitle: { text: "angle %{x}" } }), axis("degrees", { rangemode: "tozero" }), { showlegend: true, bargap: 0.15 }) };
     },
     table(store) {
       const site = store.sites[chosenSite(store)].name;
@@ -253,7 +256,7 @@ const ZOOM = {
           colorbar: { title: { text: "share of energy", side: "right", font: { size: 12 } }, thickness: 12, tickvals: ticks, ticktext: ticks.map((n) => `${Number((100 * 10 ** n).toPrecision(1))} %`), outlinewidth: 0 },
           hovertemplate: "step %{x} · component %{y}<br>%{customdata:.3~g} of the energy<extra></extra>",
         }],
-        layout: layoutOf(store, stepAxis(store), axis("component, largest first", { autorange: "reversed", hoverformat: "d" }), { hovermode: "closest", shapes: [verticalAt(store.frame.index)] }),
+        layout: layoutOf(store, overTime(store), axis("component, largest first", { autorange: "reversed", hoverformat: "d" }), { hovermode: "closest", shapes: [verticalAt(store.frame.index)] }),
       };
     },
     table(store) {
