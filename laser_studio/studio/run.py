@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from laser_studio.studio.controls import RunOptions, TrackerView, changed, changed_options
+from laser_studio.studio.controls import OPTIONS, RunOptions, TrackerView, changed, changed_options
 from laser_studio.studio.links import MAX_CHANGES, MAX_QUERY, MAX_STEP, View, write_query
 from laser_studio.studio.live import LiveSession, Subject
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trail import Trail
 
 EPOCHS_REMEMBERED = 64  # a page that missed more changes gets all rows anew
-MOST_BEYOND = 100_000  # steps a run may go on past the trained depth: what is kept of each step adds up
+MOST_BEYOND = 100_000  # steps a run may go on past the trained depth: a packed frame takes about 1 kB, and they add up
 LONGEST_LINK = MAX_QUERY - 200  # leaves room for what the page adds to its own address
 
 
@@ -76,8 +76,8 @@ class Run:
 
     def change(self, changes: dict[str, Any]) -> None:
         """Other settings, options or both, by name. Raises `StudioError`, and changes nothing then."""
-        options = {name: value for name, value in changes.items() if hasattr(self.options, name)}
-        settings = {name: value for name, value in changes.items() if name not in options}
+        options = {name: value for name, value in changes.items() if name in OPTIONS}
+        settings = {name: value for name, value in changes.items() if name not in OPTIONS}
         if isinstance(sites := settings.get("sites"), dict):
             unknown = [str(name)[:80] for name in sites if name not in self.session.sites]
             if unknown:
@@ -131,7 +131,10 @@ class Run:
     def _view(self, settings: dict[int, TrackerView]) -> View:
         cursor = self.session.frame.index
         changes = tuple((step, tracker) for step, tracker in sorted(settings.items()) if 0 < step <= cursor)
-        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, self.options)
+        options = self.options
+        if cursor > self.session.length:  # also where the switch has been turned off since
+            options = replace(options, beyond=True)
+        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options)
 
     def valid_before(self, epoch: int) -> int:
         """Rows of steps before this one that a page got in `epoch` are still true."""

@@ -445,7 +445,9 @@ def test_a_run_goes_on_past_the_trained_depth_by_a_switch(channel: Channel) -> N
     again = opened(channel, reply["link"])
     assert again["target"] == LENGTH + 5 and again["length"] == LENGTH and again["notices"] == []
     assert plain(sought(channel, again, LENGTH + 5)["frame"]) == plain(reply["frame"])
-    assert tuned(channel, reply, beyond=False)["state"] == "done"
+    reply = tuned(channel, reply, beyond=False)
+    assert reply["state"] == "done" and not reply["options"]["beyond"]
+    assert "beyond=1" in reply["link"]  # or it would not lead there
 
 
 def test_a_run_past_the_trained_depth_is_bounded(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
