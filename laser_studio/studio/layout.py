@@ -165,10 +165,16 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def tune_run(data: Any) -> dict[str, Any]:
         return channel.tune(data)
 
+    def python_run(data: Any) -> dict[str, Any]:
+        return channel.python(data)
+
+    def leave_run(data: Any) -> dict[str, Any]:
+        return channel.leave(data)
+
     def close_run(data: Any) -> dict[str, Any]:
         return channel.close(data)
 
-    return [open_run, advance_run, command_run, tune_run, close_run]
+    return [open_run, advance_run, command_run, tune_run, python_run, leave_run, close_run]
 
 
 def _panel(html: str, elem_id: str) -> gr.HTML:
