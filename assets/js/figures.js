@@ -87,17 +87,21 @@ const siteTable = (store, columns, unit) => stepTable(store, store.sites.map((si
 
 // Fidelity: on the scale that map and small plot use
 
-function fidelityAxis(store, title) {
-  if (scaleKind !== "nines") return axis(title, { range: [store.floor - 0.01, 1.01] });
+function fidelityAxis(store, title, columns) {
+  const low = columns.flat().reduce((least, value) => (known(value) && value < least ? value : least), store.settings.min_fidelity);
+  const floor = [0.8, 0.6, 0.4, 0.2].find((value) => low >= value) ?? 0;
+  if (scaleKind !== "nines") return axis(title, { range: [floor - 0.01, 1.01] });
   const values = [0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9998];
   const places = values.map(onScale);
   return axis(title, {
-    range: [onScale(store.floor) - 0.05, MOST_NINES + 0.08], tickmode: "array",
+    range: [onScale(floor) - 0.05, MOST_NINES + 0.08], tickmode: "array",
     tickvals: [...places, MOST_NINES], ticktext: [...values.map(String), "0.9999 to 1"],
   });
 }
 
-function thresholds(store) {
+/** The threshold belongs to the fidelity that the rule reads; the selected site may have one of its own. */
+function thresholds(store, kind = null) {
+  if (kind !== null && kind !== (store.settings.measure ?? "energy")) return { shapes: [], annotations: [] };
   const own = store.settings.sites?.[store.sites[chosenSite(store)]?.name]?.min_fidelity;
   const lines = [[store.settings.min_fidelity, ink.amber, "ε"]];
   if (known(own)) lines.push([own, store.sites[chosenSite(store)].colour, `ε of ${plain(store.sites[chosenSite(store)].label)}`]);
@@ -132,14 +136,15 @@ function eventMarks(store, columns) {
 
 const fidelityEntry = (column, title, meaning, unit) => ({
   title, group: "Fidelity", card: "fidelity-panel", scaled: true,
+  kind: column === "fidelity" ? "energy" : column, // as the page's script and the rule name it
   has: (store) => anyFilled(store[column]),
   figure(store) {
-    const { shapes, annotations } = thresholds(store);
+    const { shapes, annotations } = thresholds(store, this.kind);
     const gaps = column === "functional"; // exists at the ends of windows only
     const lines = siteLines(store, store[column], ":.5f", { place: onScale, gaps, mode: gaps ? "lines+markers" : "lines" });
     return {
       data: [...lines, ...eventMarks(store, store[column])],
-      layout: overSteps(store, fidelityAxis(store, meaning), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }),
+      layout: overSteps(store, fidelityAxis(store, meaning, store[column]), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }),
     };
   },
   table: (store) => siteTable(store, store[column], unit),
@@ -156,9 +161,9 @@ function lanes(store, list) {
   const gap = 0.07, tall = (1 - gap * (list.length - 1)) / list.length;
   const layout = layoutOf(store, overTime(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
   delete layout.yaxis;
-  const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, range }, n) => {
+  const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, zero = bars, range }, n) => {
     const suffix = n ? `${n + 1}` : "", top = 1 - n * (tall + gap);
-    layout[`yaxis${suffix}`] = axis(name, { domain: [Math.max(0, top - tall), top], type: log ? "log" : "linear", ...(log ? { dtick: "D2" } : { nticks: 5 }), ...(range ? { range } : bars ? { rangemode: "tozero" } : {}) });
+    layout[`yaxis${suffix}`] = axis(name, { domain: [Math.max(0, top - tall), top], type: log ? "log" : "linear", ...(log ? { dtick: "D2" } : { nticks: 5 }), ...(range ? { range } : zero ? { rangemode: "tozero" } : {}) });
     const x = stepsOf(store), y = valuesOf(store, column);
     const trace = { name, x, y, customdata: y, xaxis: "x", yaxis: `y${suffix}`, hovertemplate: `%{customdata${text}}` };
     return bars
@@ -167,6 +172,9 @@ function lanes(store, list) {
   });
   return { data, layout };
 }
+
+/** Whether more than one puzzle is run. */
+const several = (store) => (store.frame.batch ?? 1) > 1;
 
 const LEDGERS = ["history", "training"];
 const BYTES_TEXT = ":.4s}B"; // Plotly writes 12.3k: with B a size
@@ -190,7 +198,7 @@ const ZOOM = {
         }];
       });
       const { shapes, annotations } = thresholds(store);
-      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity"), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
+      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity", data.map((trace) => trace.customdata)), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
     },
     table(store) {
       const i = chosenSite(store);
@@ -198,7 +206,7 @@ const ZOOM = {
     },
   },
   rank: {
-    title: "Rank by site", group: "Basis", card: "basis-panel",
+    title: "Rank by site", group: "Basis", card: "basis-panel", tab: "tab-rank",
     has: (store) => anyFilled(store.rank),
     figure: (store) => ({
       data: siteLines(store, store.rank.map((column) => column.map((rank) => rank || null)), "", { shape: "hv" }),
@@ -207,7 +215,7 @@ const ZOOM = {
     table: (store) => siteTable(store, store.rank, "rank (directions)"),
   },
   turn: {
-    title: "Turn at each refresh", group: "Basis", card: "basis-panel",
+    title: "Turn at each refresh", group: "Basis", card: "basis-panel", tab: "tab-angles",
     has: (store) => anyFilled(store.turn),
     figure: (store) => ({
       data: siteLines(store, store.turn, ":.2f}°", { mode: "lines+markers", gaps: true }).map((trace) => ({ ...trace, hovertemplate: "%{customdata:.2f}° at t %{x}" })),
@@ -239,7 +247,7 @@ const ZOOM = {
     },
   },
   spectrum: {
-    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", ofSite: true,
+    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", tab: "tab-spectrum", ofSite: true,
     has: (store) => store.spectra?.site === store.sites[chosenSite(store)]?.name && filled(store.spectra.rows),
     figure(store) {
       const rows = store.spectra.rows, x = stepsOf(store);
@@ -268,7 +276,7 @@ const ZOOM = {
     },
   },
   memory: {
-    title: "Memory by site", group: "Memory", card: "memory-panel",
+    title: "Memory by site", group: "Memory", card: "memory-panel", tab: "tab-memory",
     has: (store) => store.frame.index > 0,
     figure(store) {
       const lines = store.sites.map((site) => store.frame.sites[site.name]?.[store.ledger] ?? {});
@@ -303,21 +311,19 @@ const ZOOM = {
     table: (store) => stepTable(store, [["full (bytes)", store.full], ["kept (bytes)", store.kept]]),
   },
   halting: {
-    title: "Halting", group: "Recursion", card: "board-card",
-    has: (store) => filled(store.halt),
-    figure: (store) => ({
-      data: [{
-        type: "scatter", mode: "lines", name: "halting probability", x: stepsOf(store), y: valuesOf(store, store.halt), line: { color: ink.green, width: 2.2 },
-        hovertemplate: "%{y:.5f}", showlegend: false,
-      }],
-      layout: overSteps(store, axis("halting probability, σ(q_halt)", { range: [-0.02, 1.02] }), {
-        shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0.5, y1: 0.5, line: { color: ink.muted, width: 1, dash: "dot" } }, verticalAt(store.frame.index)],
-      }),
-    }),
-    table: (store) => stepTable(store, [["halting probability (0 to 1)", store.halt]]),
+    title: "Halting", group: "Recursion", card: "memory-panel", tab: "tab-halting",
+    list: (store) => [
+      { name: "halting probability, σ(q_halt)", unit: "halting probability (0 to 1)", column: store.halt, color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
+      { name: "right cells", unit: "right cells", column: store.right, color: ink.changes, text: ":d", zero: true },
+      { name: "right cells, batch", unit: "right cells of the batch (share)", column: several(store) && store.batchRight, color: ink.muted, text: ":.4f", zero: true },
+      { name: "solved, batch", unit: "solved puzzles of the batch", column: several(store) && store.batchSolved, color: ink.amber, text: ":d", zero: true },
+    ].filter(({ column }) => filled(column)),
+    has(store) { return filled(store.halt); },
+    figure(store) { return lanes(store, this.list(store)); },
+    table(store) { return stepTable(store, this.list(store).map(({ unit, column }) => [unit, column])); },
   },
   latents: {
-    title: "Latent path", group: "Recursion", card: "latent-panel",
+    title: "Latent path", group: "Recursion", card: "memory-panel", tab: "tab-latents",
     columns: (store) => ["Hx", "Hy", "Lx", "Ly"].map((name) => store.latent?.[name] ?? store[`latent.${name}`]),
     has(store) { return this.columns(store).every(filled); },
     figure(store) {
@@ -329,7 +335,7 @@ const ZOOM = {
       });
       return {
         data: [path("z_L", lx, ly, ink.amber, "circle"), path("z_H", hx, hy, ink.accent, "square")],
-        layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction"), { hovermode: "closest" }),
+        layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction", { scaleanchor: "x" }), { hovermode: "closest" }),
       };
     },
     table(store) {
