@@ -53,7 +53,7 @@ function layoutOf(store, x, y, more = {}) {
   return {
     paper_bgcolor: ink.card, plot_bgcolor: ink.card,
     font: { family: ink.font, size: 12.5, color: ink.text },
-    margin: { l: 62, r: 18, t: 16, b: 46 },
+    margin: { l: 62, r: 18, t: 38, b: 46 }, // above: the library's buttons
     hovermode: closeUp() ? "closest" : "x unified",
     hoverlabel: { bgcolor: ink.card, bordercolor: ink.line, font: { family: ink.font, size: 12, color: ink.text }, namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemwidth: 30 },
@@ -233,8 +233,9 @@ const ZOOM = {
       return series;
     },
     figure(store) {
-      const data = this.series(store).map(([name, { step, angles }, color]) => ({
-        type: "bar", name: `${name}, t ${step}`, x: angles.map((_, n) => n + 1), y: angles, marker: { color }, hovertemplate: "%{y:.3f}°",
+      const data = this.series(store).map(([name, { step, angles }, color], n) => ({
+        name: `${name}, t ${step}`, x: angles.map((_, place) => place + 1), y: angles, hovertemplate: "%{y:.3f}°",
+        ...(n ? { type: "scatter", mode: "lines+markers", line: { color, width: 1.6, dash: "dot" }, marker: { color, size: 4 } } : { type: "bar", marker: { color } }),
       }));
       return { data, layout: layoutOf(store, axis("principal angle, largest first", { unifiedhovertitle: { text: "angle %{x}" } }), axis("degrees", { rangemode: "tozero" }), { showlegend: true, bargap: 0.15 }) };
     },
@@ -261,7 +262,7 @@ const ZOOM = {
         data: [{
           type: "heatmap", x, y: share.map((_, n) => n + 1), z, customdata: share, zmin: low, zmax: 0, hoverongaps: false,
           colorscale: CIVIDIS.map(([r, g, b], n) => [n / (CIVIDIS.length - 1), `rgb(${r},${g},${b})`]),
-          colorbar: { title: { text: "share of energy", side: "right", font: { size: 12 } }, thickness: 12, tickvals: ticks, ticktext: ticks.map((n) => `${Number((100 * 10 ** n).toPrecision(1))} %`), outlinewidth: 0 },
+          colorbar: { title: { text: "share", side: "top", font: { size: 12 } }, thickness: 12, tickvals: ticks, ticktext: ticks.map((n) => `${Number((100 * 10 ** n).toPrecision(1))} %`), outlinewidth: 0 },
           hovertemplate: "step %{x} · component %{y}<br>%{customdata:.3~g} of the energy<extra></extra>",
         }],
         layout: layoutOf(store, overTime(store), axis("component, largest first", { autorange: "reversed", hoverformat: "d" }), { hovermode: "closest", shapes: [verticalAt(store.frame.index)] }),
@@ -328,13 +329,21 @@ const ZOOM = {
     has(store) { return this.columns(store).every(filled); },
     figure(store) {
       const [hx, hy, lx, ly] = this.columns(store), steps = stepsOf(store, 0), now = store.frame.index;
-      const path = (name, x, y, color, symbol) => ({
-        type: "scatter", mode: "lines+markers", name, x: valuesOf(store, x, 0), y: valuesOf(store, y, 0), customdata: steps, line: { color, width: 1.2 },
-        marker: { color, size: steps.map((t) => (t === now ? 13 : 5)), symbol, line: { color: ink.card, width: 0.5 } },
-        hovertemplate: `${name} · step %{customdata}<br>%{x:.5g}, %{y:.5g}<extra></extra>`,
-      });
+      const last = Math.max(1, store.rows - 1);
+      // From early (pale) to late (strong); the step shown is the large one.
+      const path = (name, x, y, color, symbol) => {
+        const place = { x: valuesOf(store, x, 0), y: valuesOf(store, y, 0) };
+        return [
+          { type: "scatter", mode: "lines", ...place, line: { color, width: 1 }, opacity: 0.4, hoverinfo: "skip", showlegend: false },
+          {
+            type: "scatter", mode: "markers", name, ...place, customdata: steps,
+            marker: { color, symbol, size: steps.map((t) => (t === now ? 14 : 6)), opacity: steps.map((t) => (t === now ? 1 : 0.2 + (0.8 * t) / last)), line: { color: ink.card, width: 0.5 } },
+            hovertemplate: `${name} · step %{customdata}<br>%{x:.5g}, %{y:.5g}<extra></extra>`,
+          },
+        ];
+      };
       return {
-        data: [path("z_L", lx, ly, ink.amber, "circle"), path("z_H", hx, hy, ink.accent, "square")],
+        data: [...path("z_L", lx, ly, ink.amber, "circle"), ...path("z_H", hx, hy, ink.accent, "square")],
         layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction", { scaleanchor: "x" }), { hovermode: "closest" }),
       };
     },

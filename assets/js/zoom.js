@@ -191,6 +191,8 @@ const zoom = {
     }
     if (shot !== this.shot || entry !== ZOOM[this.id]) return undefined; // closed or changed meanwhile
     const { data, layout } = entry.figure(shot);
+    if (entry !== this.drawn) library.purge(this.plot); // nothing of another plot may stay: no hover box, no axis
+    this.drawn = entry;
     try {
       await library.react(this.plot, data, { ...layout, height: this.plot.clientHeight, autosize: true, uirevision: this.view }, {
         displaylogo: false, scrollZoom: true, responsive: true, displayModeBar: true,
