@@ -1,6 +1,7 @@
 """The debugger's engine: sessions, frames, history. Joins model, puzzles and tracker; knows nothing of screens."""
 
 from laser_studio.debugger.frames import Event, Frame, SiteFrame
+from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.session import NAMED_CONDITIONS, Session
 
-__all__ = ["NAMED_CONDITIONS", "Event", "Frame", "Session", "SiteFrame"]
+__all__ = ["NAMED_CONDITIONS", "Event", "Frame", "Measures", "Session", "SiteFrame"]

@@ -38,10 +38,17 @@ class SiteFrame:
     window_fidelity: the same over the window that this step closed, which the rule judged (None between refreshes);
     rank: of the basis after this step, 0 before the first one; angles: principal angles in degrees between the basis
     before and after, largest first, only where this step refreshed it; retained: the share of energy that all stored
-    activations of the site still keep, after their coefficients were carried over to newer bases.
+    activations of the site still keep, after their coefficients were carried over to newer bases; carried: how many stored
+    steps were.
+
+    centred: `fidelity` with the mean row removed. Only when asked (`Measures`): functional, exp(−KL) of the output had this site
+    alone read its compressed activations over the H cycle that ends here, and flips, the open cells whose answer changes then;
+    gradient: cosine of the site's exact weight gradient and the one from Z over that cycle; best: energy share of the closed
+    window's best basis of the rank in force; best_angles: degrees between the new basis and that window's best of its rank.
     """
 
     fidelity: float
+    centred: float
     window_fidelity: float | None
     rank: int
     dim: int
@@ -55,6 +62,12 @@ class SiteFrame:
     retained: float
     versions: int
     break_even: int | None
+    carried: int = 0
+    functional: float | None = None
+    flips: int | None = None
+    gradient: float | None = None
+    best: float | None = None
+    best_angles: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +80,12 @@ class Frame:
     logit; residual: ‖z_t − z_{t−1}‖ of the state this step updated (Frobenius norm). history: bytes time travel really
     keeps; training: bytes of the tracked linear inputs one training step would keep with these bases; training_all: the
     same over everything autograd saves; break_even: first step with a net saving; resets: since step 0.
+
+    latent: where z_H and z_L lie, (x, y) each: their mean over the cells, in the plane of the output head's two leading right
+    singular vectors, which the weights fix; step_full, step_stored: bytes of this step's activations at full width and as
+    stored; batch: puzzles run together, of which the one shown is the first; batch_solved: how many are solved; batch_right:
+    share of right cells over all. functional, kl (nats per open cell), flips, gradient: as in `SiteFrame`, with every site
+    compressed at once. allocated, peak: bytes of the CUDA allocator, None elsewhere; not compared.
     """
 
     index: int
@@ -92,6 +111,18 @@ class Frame:
     events: tuple[Event, ...]
     ends_supervision: bool = False
     finite: bool = True
+    latent: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    step_full: int = 0
+    step_stored: int = 0
+    batch: int = 1
+    batch_solved: int = 0
+    batch_right: float = 0.0
+    functional: float | None = None
+    kl: float | None = None
+    flips: int | None = None
+    gradient: float | None = None
+    allocated: int | None = field(default=None, compare=False)
+    peak: int | None = field(default=None, compare=False)
     seconds: float = field(default=0.0, compare=False)
     tracker_seconds: float = field(default=0.0, compare=False)
 
@@ -128,14 +159,32 @@ class Frame:
             "halt_probability": self.halt_probability,
             "residual": self.residual,
             "saving": self.history.saving,
+            "kept": self.history.stored_bytes + self.history.basis_bytes,
+            "full": self.history.full_bytes,
+            "latent": self.latent,
+            "functional": self.functional,
+            "kl": self.kl,
+            "flips": self.flips,
+            "gradient": self.gradient,
+            "batch_solved": self.batch_solved,
             "events": [asdict(event) for event in self.events],
             "sites": {
-                name: [site.fidelity, site.rank, site.action, site.angles[0] if site.angles else None] for name, site in self.sites.items()
+                name: [
+                    site.fidelity,
+                    site.rank,
+                    site.action,
+                    site.angles[0] if site.angles else None,
+                    site.centred,
+                    site.functional,
+                    site.best,
+                ]
+                for name, site in self.sites.items()
             },
         }
 
 
 _PLAIN = (
     "index", "s", "h", "l", "answer", "confidence", "changed", "wrong", "right", "total", "solved", "q_halt", "halt_probability",
-    "residual", "break_even", "resets", "ends_supervision", "finite", "seconds", "tracker_seconds",
+    "residual", "break_even", "resets", "ends_supervision", "finite", "latent", "step_full", "step_stored", "batch", "batch_solved",
+    "batch_right", "functional", "kl", "flips", "gradient", "allocated", "peak", "seconds", "tracker_seconds",
 )  # fmt: skip

@@ -25,12 +25,16 @@ _BOOKKEEPING_BYTES = 8  # one fp64 number per stored step: the energy of the inp
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One site's input at one step. `data` is Z (N, k), or X (N, D) where kept exact; energies are ‖X‖²_F and ‖data‖²_F."""
+    """One site's input at one step. `data` is Z (N, k), or X (N, D) where kept exact; energies are ‖X‖²_F and ‖data‖²_F.
+
+    carried: Z was taken with an earlier basis and carried over to the one it lies in now.
+    """
 
     step: int
     data: Tensor
     energy: float
     kept: float
+    carried: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -43,7 +47,7 @@ class _Run:
     def __init__(self, basis: Tensor | None, entries: Iterable[_Entry] = ()) -> None:
         self.basis = basis
         self.entries: deque[_Entry] = deque()
-        self.rows = self.nbytes = 0
+        self.rows = self.nbytes = self.carried = 0
         self.energy = self.kept = 0.0
         for entry in entries:
             self.append(entry)
@@ -58,6 +62,7 @@ class _Run:
     def _count(self, entry: _Entry, sign: int) -> None:
         self.rows += sign * len(entry.data)
         self.nbytes += sign * entry.nbytes
+        self.carried += sign * entry.carried
         self.energy += sign * entry.energy
         self.kept += sign * entry.kept
 
@@ -104,7 +109,9 @@ class SiteHistory:
         if sum(kept) < self.threshold * version.energy:
             return
         parts = zip(version.entries, carried.split(rows), kept, strict=True)
-        self._versions[-1] = _Run(basis, (_Entry(entry.step, part.clone(), entry.energy, left) for entry, part, left in parts))
+        self._versions[-1] = _Run(
+            basis, (_Entry(entry.step, part.clone(), entry.energy, left, carried=True) for entry, part, left in parts)
+        )
 
     def compress_exact(self) -> int:
         """Turn exact steps into coefficients of the oldest basis at hand; returns the bytes freed."""
@@ -148,6 +155,11 @@ class SiteHistory:
         """Share of energy that all stored activations of this site keep; 1 of nothing."""
         runs = (self._exact, *self._versions)
         return _share(sum(run.kept for run in runs), sum(run.energy for run in runs))
+
+    @property
+    def carried(self) -> int:
+        """Steps whose coefficients were carried over to a newer basis."""
+        return sum(run.carried for run in self._versions)
 
     @property
     def nbytes(self) -> int:

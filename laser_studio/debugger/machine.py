@@ -8,54 +8,74 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
+from torch import Tensor
 
-from laser_studio.debugger.frames import Event, EventKind, Frame, SiteFrame
+from laser_studio.debugger.folding import Folded, Folder
+from laser_studio.debugger.frames import Event, Frame
 from laser_studio.debugger.history import History
+from laser_studio.debugger.measures import Cosines, Cycle, Effects, Measures, Probe
 from laser_studio.debugger.reading import Reader, Reading
 from laser_studio.debugger.replica import share_weights
+from laser_studio.debugger.spectra import Shares
 from laser_studio.debugger.training_ledger import TrainingLedger, measure_saved
-from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
-from laser_studio.laser.ledger import EMPTY, SavedBytes
+from laser_studio.laser import LaserPolicy, SiteTap
+from laser_studio.laser.ledger import EMPTY, LedgerLine, SavedBytes
 from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM, RecursionStep
 
 
 class Machine:
-    """A run of `model` on `puzzle`; `advance` gives the next frame. The model's own modules are not touched.
+    """A run of `model` on `puzzles`, the first of which is shown; `advance` gives the next frame. The model's own modules are not touched.
 
     `saved` takes a measurement of an equal machine over, which spares making it again.
     """
 
-    def __init__(self, model: TRM, puzzle: Puzzle, policy: LaserPolicy, *, history_bytes: int, saved: SavedBytes | None = None) -> None:
+    def __init__(
+        self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, *, history_bytes: int, saved: SavedBytes | None = None
+    ) -> None:
+        self._original = model
         self.model = share_weights(model).eval()
-        self.reader = Reader(self.model, puzzle)
+        self.reader = Reader(self.model, puzzles)
         self.policy = policy
-        self.history = History(history_bytes)
+        self.measures = Measures()
         self._carry = self.model.initial_carry(self.reader.batch)
         self.training = TrainingLedger(self.model, saved or measure_saved(self.model, self._carry.z_H.shape[1]))
         self.tap = SiteTap(self.model.net, policy).attach()
         self.sites = {name: layer.in_features for name, layer in self.tap.sites.items()}
+        self.folder = Folder(History(history_bytes), self.sites, self.model.forward_dtype, self._training_line)
+        self.spectra: Mapping[str, Tensor | Shares] = {}  # of the step done last
+        self._probe: Probe | None = None
         self._steps: Iterator[RecursionStep] = iter(())
         self._z = {"H": self._carry.z_H, "L": self._carry.z_L}
-        self._resets = 0
-        self._break_even: int | None = None
-        self._site_break_even: dict[str, int] = {}
+        self._start = (self._carry.z_H, self._carry.z_L)  # of the H cycle under way
+        self._latent = (*self.reader.place(self._carry.z_H), *self.reader.place(self._carry.z_L))
         self._reading = self.reader.read(self._carry.z_H)
-        self.frame = self._frame(0, (0, 0, 0), self._reading, (), 0.0, {}, ())
+        self.frame = self._frame(0, (0, 0, 0), self._reading, self._reading, 0.0, Folded())
+
+    @property
+    def history(self) -> History:
+        """What is kept of the activations."""
+        return self.folder.history
 
     def set_policy(self, policy: LaserPolicy) -> None:
         """The tracker's settings from the next step on."""
         self.policy = policy
         self.tap.set_policy(policy)
 
+    def set_measures(self, measures: Measures) -> None:
+        """Which figures are computed beside the run, from the next step on (the best basis: from the next window on)."""
+        self.measures = measures
+        self.tap.keep_windows = measures.best
+
     def close(self) -> None:
         """Remove all hooks and drop what is held."""
         self.tap.detach()
         self._steps = iter(())
-        self.history = History(self.history.budget_bytes)
+        self._probe = None
+        self.folder.history = History(self.history.budget_bytes)
 
     @torch.no_grad()
     def advance(self) -> Frame:
@@ -63,33 +83,43 @@ class Machine:
         started = time.perf_counter()
         index, step = self.frame.index + 1, self._next_step()
         observed = self.tap.take()
+        asked = time.perf_counter()
+        effects, cosines = self._measured(step)
+        started += time.perf_counter() - asked  # what is measured beside the run is no part of its time
         due = step.ends_cycle if self.policy.refresh == "cycle" else step.carry is not None and self.policy.refresh == "supervision"
-        closed = self.tap.refresh() if due else {name: event for name, event in observed.items() if event.closes}
-        events: list[Event] = []
-        sites = {name: self._site(index, name, event, closed.get(name), events) for name, event in observed.items()}
-        if note := self.history.hold_budget():
-            events.append(Event(index, "budget", f"history full: {note}"))
+        if due:
+            judged = {name: effect.fidelity for name, effect in effects.sites.items()} if effects is not None else None
+            closed = self.tap.refresh(functional=judged)
+        else:
+            closed = {name: event for name, event in observed.items() if event.closes}
+        folded = self.folder.fold(index, self.policy, observed, closed, effects=effects, cosines=cosines, best=self.measures.best)
+        self.spectra = folded.spectra
 
         kind, state = ("H", step.z_H) if step.ends_cycle else ("L", step.z_L)
-        residual = float((state - self._z[kind]).float().norm())
+        residuals = (state - self._z[kind]).float().flatten(1).norm(dim=1).tolist()  # per puzzle
         self._z[kind] = state
+        if step.ends_cycle:
+            self._start = (step.z_H, step.z_L)
         before = self._reading
         if step.ends_cycle:  # z_H rests during the L cycles, so what is read from it does as well
             self._reading = self.reader.read(step.z_H)
-        events += _news(index, before, self._reading)
-        if finite := math.isfinite(residual):
+        folded.events += _news(index, before, self._reading)
+        if finite := all(map(math.isfinite, residuals)):
+            place = self.reader.place(state)
+            self._latent = (*place, *self._latent[2:]) if step.ends_cycle else (*self._latent[:2], *place)
             tracker = [*observed.values(), *(closed.values() if due else ())]
         else:
             tracker = []
-            events.append(Event(index, "not finite", f"activations are not finite at step {index}: the run ends here"))
+            folded.events.append(Event(index, "not finite", f"activations are not finite at step {index}: the run ends here"))
         self.frame = self._frame(
             index,
             (step.s, step.h, step.l),
             self._reading,
-            self._reading.changed_from(before),
-            residual if finite else 0.0,
-            sites,
-            tuple(events),
+            before,
+            residuals[0] if finite else 0.0,
+            folded,
+            effects=effects,
+            cosines=cosines,
             ends_supervision=step.carry is not None,
             finite=finite,
             tracker_seconds=sum(event.seconds for event in tracker),
@@ -107,63 +137,55 @@ class Machine:
             self._carry = step.carry.going_on()
         return step
 
-    def _site(self, index: int, name: str, event: TrackerEvent, closing: TrackerEvent | None, events: list[Event]) -> SiteFrame:
-        """Keep what the site's tracker gave, and tell it as a frame's part; what happened is added to `events`."""
-        dim, dtype, rows = self.sites[name], self.model.forward_dtype, 0
-        site = self.history.site(name, dim, self.policy.for_site(name).min_fidelity)
-        if event.coefficients is not None and event.basis is not None:
-            site.add(index, event.coefficients.to(dtype), event.basis, event.energy)
-            rows = len(event.coefficients)
-        elif event.kept_exact is not None:
-            site.add_exact(index, event.kept_exact.to(dtype))
-            rows = len(event.kept_exact)
-        last = closing or event
-        if closing is not None:
-            if closing.new_basis is not None:
-                site.rebase(closing.new_basis)
-            if (kind := _kind(closing)) is not None:
-                seconds = closing.seconds if kind in ("reset", "started") else None
-                events.append(Event(index, kind, closing.cause, name, closing.fidelity, closing.fidelity_after, seconds))
-            self._resets += closing.action == "reset"
-        ledger = site.ledger
-        if ledger.saving > 0:
-            self._site_break_even.setdefault(name, index)
-        return SiteFrame(
-            fidelity=event.fidelity,
-            window_fidelity=closing.fidelity if closing is not None else None,
-            rank=last.rank,
-            dim=dim,
-            action=last.action,
-            cause=last.cause,
-            state=last.state,
-            misses=last.misses,
-            angles=closing.angles if closing is not None else None,
-            history=ledger,
-            training=self.training.site(rows, dim, last.rank),
-            retained=site.retained,
-            versions=site.versions,
-            break_even=self._site_break_even.get(name),
+    def _measured(self, step: RecursionStep) -> tuple[Effects | None, Cosines | None]:
+        """The functional figures of the H cycle that ends here, as far as they are asked for and there are bases to ask about."""
+        functional = self.measures.functional or self._triggers_on_function()
+        if not step.ends_cycle or not (functional or self.measures.gradient):
+            return None, None
+        bases = {name: tracker.basis for name, tracker in self.tap.trackers.items() if tracker.basis is not None}
+        if not bases or not step.z_H.isfinite().all():
+            return None, None
+        if self._probe is None:
+            self._probe = Probe(self._original)  # a copy of our own model would feed our taps
+        given = self.reader.domain.given(self.reader.puzzle)
+        batch = self.reader.batch
+        cycle = Cycle(
+            z_H=self._start[0][:1],
+            z_L=self._start[1][:1],
+            x=self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype),
+            end=step.z_H[:1],
+            open_cells=~torch.tensor(given, device=step.z_H.device),
+            labels=self.reader.labels(self._reading.answer),
         )
+        effects = self._probe.effects(cycle, bases) if functional else None
+        return effects, self._probe.cosines(cycle, bases) if self.measures.gradient else None
+
+    def _triggers_on_function(self) -> bool:
+        return "functional" in (self.policy.measure, *(override.get("measure") for override in self.policy.sites.values()))
+
+    def _training_line(self, rows: int, dim: int, rank: int) -> LedgerLine:
+        return self.training.site(rows // len(self.reader.puzzles), dim, rank)
 
     def _frame(
         self,
         index: int,
         address: tuple[int, int, int | str],
         reading: Reading,
-        changed: tuple[int, ...],
+        before: Reading,
         residual: float,
-        sites: dict[str, SiteFrame],
-        events: tuple[Event, ...],
+        folded: Folded,
         *,
+        effects: Effects | None = None,
+        cosines: Cosines | None = None,
         ends_supervision: bool = False,
         finite: bool = True,
         tracker_seconds: float = 0.0,
         started: float | None = None,
     ) -> Frame:
-        history = self.history.ledger
-        if history.saving > 0 and self._break_even is None:
-            self._break_even = index
+        sites = folded.sites
         lines = {name: site.training for name, site in sites.items()}
+        device = self.model.H_init.device
+        cuda = device.type == "cuda"
         return Frame(
             index=index,
             s=address[0],
@@ -171,7 +193,7 @@ class Machine:
             l=address[2],  # type: ignore[arg-type]  # an int or "H"
             answer=reading.answer,
             confidence=reading.confidence,
-            changed=changed,
+            changed=reading.changed_from(before),
             wrong=reading.wrong,
             right=reading.verdict.right,
             total=reading.verdict.total,
@@ -180,14 +202,26 @@ class Machine:
             halt_probability=1 / (1 + math.exp(-reading.q_halt)) if finite and reading.q_halt > -700 else 0.0,
             residual=residual,
             sites=sites,
-            history=history,
+            history=self.history.ledger,
             training=sum(lines.values(), EMPTY),
             training_all=self.training.everything({name: site.rank for name, site in sites.items()}, lines),
-            break_even=self._break_even,
-            resets=self._resets,
-            events=events,
+            break_even=self.folder.break_even,
+            resets=self.folder.resets,
+            events=tuple(folded.events),
             ends_supervision=ends_supervision,
             finite=finite,
+            latent=self._latent,
+            step_full=folded.full,
+            step_stored=folded.stored,
+            batch=len(self.reader.puzzles),
+            batch_solved=reading.solved,
+            batch_right=reading.right,
+            functional=effects.together.fidelity if effects is not None else None,
+            kl=effects.together.kl if effects is not None else None,
+            flips=effects.together.flips if effects is not None else None,
+            gradient=cosines.together if cosines is not None else None,
+            allocated=torch.cuda.memory_allocated(device) if cuda else None,
+            peak=torch.cuda.max_memory_allocated(device) if cuda else None,
             seconds=time.perf_counter() - started if started is not None else 0.0,
             tracker_seconds=tracker_seconds,
         )
@@ -203,18 +237,3 @@ def _news(index: int, before: Reading, now: Reading) -> list[Event]:
     if now.q_halt > 0 >= before.q_halt:
         news.append(Event(index, "halt", f"the model would stop: q_halt {now.q_halt:.2f}"))
     return news
-
-
-def _kind(closing: TrackerEvent) -> EventKind | None:
-    """What a closed window is reported as; None where nothing happened."""
-    if closing.action == "reset":
-        return "reset"
-    if closing.cause.startswith(("rank set", "rank cut")):
-        return "policy"
-    if closing.action == "grow":
-        return "grew"
-    if closing.cause.startswith("basis started"):
-        return "started"
-    if closing.cause.startswith("saturated"):
-        return "saturated"
-    return "miss" if closing.misses else None

@@ -12,12 +12,18 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import EventKind, Frame
 from laser_studio.debugger.machine import Machine
+from laser_studio.debugger.measures import Measures
+from laser_studio.debugger.spectra import Shares, Spectra
+from laser_studio.errors import PuzzleError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import SavedBytes
 from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM
+
+MOST_PUZZLES = 64  # run together in one batch
 
 Condition = Callable[[Frame], bool]
 
@@ -45,7 +51,9 @@ class Session:
 
     The model is shared read-only: any number of sessions may use it. A session itself belongs to one thread at a time.
     `seed` replaces the policy's seed, so the same seed gives the same frames. `history_bytes` bounds what is kept of the
-    activations. `beyond` lets the run go on past `halt_max_steps`. Raises `PuzzleError` where the puzzle does not fit.
+    activations. `beyond` lets the run go on past `halt_max_steps`; it may be set at any time. `companions` are puzzles of the same
+    kind and shape that run along in one batch: the picture follows `puzzle`, trackers and statistics see all. `measures` are
+    figures computed beside the run. Raises `PuzzleError` where a puzzle does not fit.
     """
 
     def __init__(
@@ -57,8 +65,14 @@ class Session:
         seed: int | None = None,
         history_bytes: int = 256 << 20,
         beyond: bool = False,
+        companions: Sequence[Puzzle] = (),
+        measures: Measures | None = None,
     ) -> None:
+        if len(companions) >= MOST_PUZZLES:
+            raise PuzzleError(f"a batch of {len(companions) + 1} puzzles is too large: at most {MOST_PUZZLES} run together")
         self.model, self.puzzle, self.beyond = model, puzzle, beyond
+        self.companions = tuple(companions)
+        self.measures = measures or Measures()
         self.epoch = 0
         self._seed = seed
         self._history_bytes = history_bytes
@@ -66,7 +80,8 @@ class Session:
         self._saved: SavedBytes | None = None
         self._machine = self._fresh_machine()
         self._saved = self._machine.training.saved
-        self._frames = [self._machine.frame]
+        self._frames = FrameStore([self._machine.frame])
+        self._spectra = Spectra()
         self._cursor = 0
 
     @property
@@ -88,6 +103,11 @@ class Session:
     def length(self) -> int:
         """Steps of a run to the trained depth: halt_max_steps × net applications per supervision step."""
         return self.model.config.halt_max_steps * self.model.config.steps_per_supervision
+
+    @property
+    def batch(self) -> int:
+        """How many puzzles run together."""
+        return 1 + len(self.companions)
 
     @property
     def sites(self) -> dict[str, int]:
@@ -118,6 +138,8 @@ class Session:
             self._catch_up()
             self._frames.append(self._machine.advance())
             self._cursor += 1
+            for name, shares in self._machine.spectra.items():
+                self._spectra.add(name, self._cursor, shares)
         return self.frame
 
     def back(self) -> Frame:
@@ -160,10 +182,20 @@ class Session:
         if policy == self.policy:
             return
         if self._cursor < self.head:
-            del self._frames[self._cursor + 1 :]
+            self._frames.cut(self._cursor + 1)
+            self._spectra.cut(self._cursor + 1)
             self.epoch += 1
         self._policies = {step: old for step, old in self._policies.items() if step < self._cursor}
         self._policies[self._cursor] = policy
+
+    def set_measures(self, measures: Measures) -> None:
+        """Compute other figures beside the run, on steps computed from now on; what is recorded stays."""
+        self.measures = measures
+        self._machine.set_measures(measures)
+
+    def spectra(self, site: str, start: int, stop: int) -> list[Shares | None]:
+        """Energy shares of a site's coefficients, descending, at most 64, per recorded step in [start, stop); None where there are none."""
+        return self._spectra.read(site, start, min(stop, self.head + 1))
 
     def activations(self, index: int, site: str) -> tuple[Tensor, float] | None:
         """A site's input at a recorded step, read back as ZQᵀ (N, D), and the share of its energy kept; None where it was dropped."""
@@ -180,7 +212,10 @@ class Session:
         return policy if self._seed is None else replace(policy, seed=self._seed)
 
     def _fresh_machine(self) -> Machine:
-        return Machine(self.model, self.puzzle, self._policies[0], history_bytes=self._history_bytes, saved=self._saved)
+        puzzles = (self.puzzle, *self.companions)
+        machine = Machine(self.model, puzzles, self._policies[0], history_bytes=self._history_bytes, saved=self._saved)
+        machine.set_measures(self.measures)
+        return machine
 
     def _catch_up(self) -> None:
         """Bring the live state to the cursor, by replay from the start where it is past it, and the policy up to date."""

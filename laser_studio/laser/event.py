@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from laser_studio.laser.linalg import principal_angles
+from laser_studio.laser.linalg import principal_angles, right_singular
 from laser_studio.laser.rule import ROUNDING, Action, State
 
 
@@ -56,6 +56,24 @@ class Sums:
         return _ratio(centred_kept, centred_total, nothing=ROUNDING * total)
 
 
+@dataclass(frozen=True, eq=False)
+class HeldWindow:
+    """The activations of a window: chunks (N_i, D) fp32, ΣN_i ≥ 1, not all zero."""
+
+    chunks: list[Tensor]
+
+    @cached_property
+    def singular(self) -> tuple[Tensor, Tensor]:
+        """Right singular vectors V (D, min(N, D)) and their shares of the energy (min(N, D),) fp64 on the CPU, descending."""
+        directions, energies = right_singular(self.chunks)
+        return directions, energies / energies.sum()
+
+    def fidelity(self, basis: Tensor) -> float:
+        """The share of the energy that `basis` (D, k) keeps."""
+        kept = sum(float((rows @ basis).square().sum()) for rows in self.chunks)
+        return min(kept / sum(float(rows.square().sum()) for rows in self.chunks), 1.0)
+
+
 def _ratio(part: float, whole: float, *, nothing: float) -> float:
     return min(max(part / whole, 0.0), 1.0) if whole > nothing else 1.0
 
@@ -67,8 +85,9 @@ class TrackerEvent:
     site: name of the tracker; window: its number from 0; rank: directions in force after the event; previous_rank:
     before it; action and `cause`: what the rule did and why, in a short sentence ("" where nothing happened);
     state: "warming" until the first window has closed, "tracking", "resting" after a reset, "saturated";
-    misses: in a row, after the event; basis: the Q (D, previous_rank) in force when the activations came, None in the
-    first window; new_basis: Q (D, rank) from now on, on closing events; seconds: wall time of this call on the host.
+    misses: in a row, after the event; functional: the functional fidelity that was handed to `refresh`; basis: the
+    Q (D, previous_rank) in force when the activations came, None in the first window; new_basis: Q (D, rank) from
+    now on, on closing events; seconds: wall time of this call on the host.
 
     The start of the basis after the first window is a "keep" with cause "basis started by SVD": nothing was lost.
     """
@@ -88,9 +107,10 @@ class TrackerEvent:
     news: str = ""
     stored: Tensor | None = None
     exact: Tensor | None = None
+    functional: float | None = None
     after: Callable[[], float] | None = None
     window_spectrum: Callable[[], Tensor] | None = None
-    spectrum_is_exact: bool = False
+    held: HeldWindow | None = None
 
     @property
     def cause(self) -> str:
@@ -143,6 +163,21 @@ class TrackerEvent:
         if self.basis is None or self.new_basis is None:
             return None
         return tuple(principal_angles(self.basis, self.new_basis).tolist())
+
+    @cached_property
+    def best_angles(self) -> tuple[float, ...] | None:
+        """Principal angles in degrees between the new basis and the window's best one of the same rank, descending.
+
+        Fewer than `rank` where the window has fewer rows; None where its activations were not held, and for nothing.
+        """
+        if self.held is None or self.new_basis is None:
+            return None
+        return tuple(principal_angles(self.new_basis, self.held.singular[0][:, : self.rank]).tolist())
+
+    @property
+    def spectrum_is_exact(self) -> bool:
+        """Whether `spectrum` is that of the window's own singular directions."""
+        return self.held is not None
 
     @cached_property
     def spectrum(self) -> tuple[float, ...] | None:

@@ -45,8 +45,8 @@ class LaserPolicy:
     refresh: Literal["step", "cycle", "supervision"] = setting(
         default="cycle", help="A window: one recursion step, H cycle or supervision step."
     )
-    measure: Literal["energy", "centred"] = setting(
-        default="energy", help="Fidelity the rule reads: of all energy, or with the mean removed."
+    measure: Literal["energy", "centred", "functional"] = setting(
+        default="energy", help="Fidelity the rule reads: of all energy, with the mean removed, or of the model's answer."
     )
     release: bool = setting(default=False, help="Let the rank shrink again, down to the start rank, when directions are not needed.")
     seed: int = setting(default=0, low=0, high=2**63 - 1, help="Seed of the random probes; the global random state is never used.")

@@ -7,6 +7,7 @@ and random state of the module are those of the untapped one.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -47,11 +48,12 @@ class SiteTap:
     ...     list(tap.take()), tap.refresh()["0"].rank
     (['0'], 2)
 
-    Trackers are made when a site is first seen, on the device of what it sees, and live as long as the tap.
+    Trackers are made when a site is first seen, on the device of what it sees, and live as long as the tap. With `keep_windows`
+    (an attribute too) all of them hold the activations of every window until its refresh; set later, it acts from the next window.
     Raises `PolicyError` where the policy names a site the module does not have or does not fit a site's width.
     """
 
-    def __init__(self, module: nn.Module, policy: LaserPolicy) -> None:
+    def __init__(self, module: nn.Module, policy: LaserPolicy, keep_windows: bool = False) -> None:
         self._handles: list[RemovableHandle] = []
         self.sites = find_sites(module)
         if not self.sites:
@@ -59,6 +61,18 @@ class SiteTap:
         self.trackers: dict[str, SubspaceTracker] = {}
         self._events: dict[str, TrackerEvent] = {}
         self._policy = self._checked(policy)
+        self._keep_windows = keep_windows
+
+    @property
+    def keep_windows(self) -> bool:
+        """Whether windows are held from their start on, whatever the rule needs."""
+        return self._keep_windows
+
+    @keep_windows.setter
+    def keep_windows(self, keep: bool) -> None:
+        self._keep_windows = keep
+        for tracker in self.trackers.values():
+            tracker.keep_windows = keep
 
     @property
     def policy(self) -> LaserPolicy:
@@ -105,9 +119,10 @@ class SiteTap:
         events, self._events = self._events, {}
         return events
 
-    def refresh(self) -> dict[str, TrackerEvent]:
-        """Close the window of every tracker; their closing events by site."""
-        return {name: tracker.refresh() for name, tracker in self.trackers.items()}
+    def refresh(self, functional: Mapping[str, float] | None = None) -> dict[str, TrackerEvent]:
+        """Close the window of every tracker; their closing events by site. functional: what single sites are judged by, see there."""
+        given = functional or {}
+        return {name: tracker.refresh(given.get(name)) for name, tracker in self.trackers.items()}
 
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings for every site, from the next refresh on. A site switched off loses its tracker, one switched on starts anew."""
@@ -138,7 +153,8 @@ class SiteTap:
         self._events[name] = self.trackers[name].observe(x)
 
     def _new_tracker(self, name: str) -> SubspaceTracker:
-        return SubspaceTracker(self.sites[name].in_features, self._policy.for_site(name), name=name)
+        settings = self._policy.for_site(name)
+        return SubspaceTracker(self.sites[name].in_features, settings, name=name, keep_windows=self._keep_windows)
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
         idle = [pattern for pattern in policy.sites if not any(policy.matches(pattern, name) for name in self.sites)]

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from laser_studio.errors import LaserStudioError
 from laser_studio.laser import rule
-from laser_studio.laser.event import Sums, TrackerEvent
+from laser_studio.laser.event import HeldWindow, Sums, TrackerEvent
 from laser_studio.laser.linalg import (
     directions_outside,
     leading_directions,
     private_generator,
-    right_singular,
     shares_lower_bound,
     steady_signs,
     stirred_probe,
@@ -80,6 +79,9 @@ class SubspaceTracker:
 
     An observation costs 4·N·D·(k + g) flops and never waits for the device; a refresh O(D(k + g)²), and one SVD at a
     reset. Activations are held (`holds_window`) only in the first window and where the next miss would reset.
+    Under `measure="functional"` the rule judges what `refresh` is handed, and energy in a window without it. How a basis not
+    yet tried would do is not known then: a reset goes to `growth` more directions than there were (at most `max_rank`), a
+    site that misses on at the largest rank after its reset is saturated, and nothing is released.
     With `refresh="step"` every observation closes its window. Activations so small or large that their squares leave
     fp32's range (below about 1e-19 or above about 1e17) count as nothing or as not finite.
 
@@ -87,7 +89,8 @@ class SubspaceTracker:
 
     Parameters: dim, the width D of the activations; name, what events call the site (it also seeds the probes, with
     `policy.seed`); device, where activations must be (default: where the first are); keep_windows, hold every window's
-    activations until its refresh, so that `best_fidelity` and the exact spectrum can always be read.
+    activations until its refresh, so that `best_fidelity`, `best_angles` and the exact spectrum can always be read (an
+    attribute too: set later, it acts from the next window on).
 
     Raises `PolicyError` for a policy that does not fit the width, `LaserStudioError` for activations that do not fit the tracker.
     """
@@ -179,11 +182,16 @@ class SubspaceTracker:
         news = "first window kept exact" if before.basis is None else ""
         return self._event(before, started, closes=False, sums=seen, stored=stored, exact=exact, news=news)
 
-    def refresh(self) -> TrackerEvent:
-        """Close the open window: measure its fidelity and keep, grow or reset the basis. Harmless where nothing was observed."""
+    def refresh(self, functional: float | None = None) -> TrackerEvent:
+        """Close the open window: measure its fidelity and keep, grow or reset the basis. Harmless where nothing was observed.
+
+        functional: the window's functional fidelity, for `measure="functional"`; clamped to [0, 1], 0 where it is not a number.
+        """
         started = perf_counter()
+        if functional is not None:
+            functional = min(max(functional, 0.0), 1.0) if functional == functional else 0.0
         with _exact(self.device):
-            return self._close(started)
+            return self._close(started, functional)
 
     # Observing
 
@@ -227,28 +235,31 @@ class SubspaceTracker:
 
     # Closing a window
 
-    def _close(self, started: float) -> TrackerEvent:
+    def _close(self, started: float, functional: float | None = None) -> TrackerEvent:
         before = self._state
         if before.sums is None or before.sums.values[2] == 0:
-            return self._event(before, started, closes=True, sums=_NOTHING, news="nothing observed", new_basis=before.basis)
-        chunks = None if before.held is None else [rows for rows, finite in before.held if finite]
+            more = {"news": "nothing observed", "new_basis": before.basis, "functional": functional}
+            return self._event(before, started, closes=True, sums=_NOTHING, **more)
+        held = None if before.held is None else HeldWindow([rows for rows, finite in before.held if finite])
         if before.basis is None:
-            assert chunks is not None  # the first window is always held
-            return self._start(before, started, before.sums, chunks)
-        return self._update(before, started, before.sums, before.basis, chunks)
+            assert held is not None  # the first window is always held
+            return self._start(before, started, before.sums, held, functional)
+        return self._update(before, started, before.sums, before.basis, held, functional)
 
-    def _start(self, before: Snapshot, started: float, sums: Sums, chunks: list[Tensor]) -> TrackerEvent:
-        directions, energies = right_singular(chunks)
+    def _start(self, before: Snapshot, started: float, sums: Sums, held: HeldWindow, functional: float | None) -> TrackerEvent:
+        directions, _ = held.singular
         basis = self._filled(directions, self.policy.rank_for(self.dim), before.window)
         standing = Standing()
         self._open(before, standing, steady_signs(basis, None), self._next(directions, basis.shape[1]))
-        return self._closing_event(before, started, sums, Verdict("keep", "basis started by SVD", standing), chunks, energies, None)
+        return self._closing_event(before, started, sums, Verdict("keep", "basis started by SVD", standing), held, None, functional)
 
-    def _update(self, before: Snapshot, started: float, sums: Sums, basis: Tensor, chunks: list[Tensor] | None) -> TrackerEvent:
+    def _update(
+        self, before: Snapshot, started: float, sums: Sums, basis: Tensor, held: HeldWindow | None, functional: float | None
+    ) -> TrackerEvent:
         policy, rank, max_rank = self.policy, before.rank, self.policy.max_rank_for(self.dim)
         _, total, _ = sums.values
         assert before.sketch is not None
-        directions, shares, residual, energies = basis, None, before.sketch[:, rank:], None
+        directions, shares, residual = basis, None, before.sketch[:, rank:]
         if total > 0:
             directions, shares = leading_directions(before.sketch[:, :rank], basis, total)
             directions = steady_signs(directions, basis)
@@ -259,29 +270,39 @@ class SubspaceTracker:
             verdict = Verdict("grow" if asked > rank else "keep", cause, Standing())
             new = self._filled(directions, asked, before.window, residual)
         else:
-            fidelity = sums.fidelity if policy.measure == "energy" else sums.centred_fidelity(basis)
-            verdict = rule.judge(before.standing, policy, fidelity=fidelity, rank=rank, max_rank=max_rank, held=chunks is not None)
+            given = functional if policy.measure == "functional" else None
+            fidelity = given if given is not None else sums.centred_fidelity(basis) if policy.measure == "centred" else sums.fidelity
+            verdict = rule.judge(before.standing, policy, fidelity=fidelity, rank=rank, max_rank=max_rank, held=held is not None)
             new = directions
             if verdict.action == "reset":
-                assert chunks is not None  # the rule resets only where they are held
-                verdict, new, residual, energies = self._reset(verdict.standing, sums, chunks, max_rank)
+                assert held is not None  # the rule resets only where they are held
+                goal = min(rank + policy.growth, max_rank) if given is not None else None
+                verdict, new, residual = self._reset(before, verdict.standing, sums, held, max_rank, goal)
                 new = steady_signs(new, basis)
             elif verdict.action == "grow":
                 new = self._filled(directions, min(rank + policy.growth, max_rank), before.window, residual)
+            elif given is not None:
+                if verdict.exhausted:
+                    verdict = rule.saturate(verdict.standing, best=given, rank=rank, action="keep")
             elif shares is not None:
                 verdict, new = self._settle(verdict, sums, directions, shares, max_rank)
         self._open(before, verdict.standing, new, residual)
-        return self._closing_event(before, started, sums, verdict, chunks, energies, shares)
+        return self._closing_event(before, started, sums, verdict, held, shares, functional)
 
-    def _reset(self, standing: Standing, sums: Sums, chunks: list[Tensor], max_rank: int) -> tuple[Verdict, Tensor, Tensor, Tensor]:
-        """The smallest SVD basis that reaches ε, else the one at `max_rank`; with the directions after it, and all σ²."""
-        directions, energies = right_singular(chunks)
-        reach = self._measured(energies / energies.sum(), directions, sums)
+    def _reset(
+        self, before: Snapshot, standing: Standing, sums: Sums, held: HeldWindow, max_rank: int, goal: int | None
+    ) -> tuple[Verdict, Tensor, Tensor]:
+        """The smallest SVD basis that reaches ε, else the one at `max_rank` (or the one of rank `goal`); with the directions after it."""
+        directions, shares = held.singular
+        if goal is not None:
+            verdict = rule.after_reset(standing, self.policy, reached=True, best=1.0, rank=goal)
+            return verdict, self._filled(directions, goal, before.window), self._next(directions, goal)
+        reach = self._measured(shares, directions, sums)
         rank, best = self._needed(reach, self.policy.min_fidelity), float(reach[min(max_rank, len(reach)) - 1])
         reached = rank <= max_rank
         rank = min(rank, max_rank)
         verdict = rule.after_reset(standing, self.policy, reached=reached, best=best, rank=rank)
-        return verdict, directions[:, :rank], self._next(directions, rank), energies
+        return verdict, directions[:, :rank], self._next(directions, rank)
 
     def _settle(self, verdict: Verdict, sums: Sums, directions: Tensor, shares: Tensor, max_rank: int) -> tuple[Verdict, Tensor]:
         """What may still follow a "keep": saturation where even the new basis misses ε, or the release of directions not needed."""
@@ -348,16 +369,16 @@ class SubspaceTracker:
         started: float,
         sums: Sums,
         verdict: Verdict,
-        chunks: list[Tensor] | None,
-        energies: Tensor | None,
+        held: HeldWindow | None,
         shares: Tensor | None,
+        functional: float | None,
     ) -> TrackerEvent:
         new, total = self._state.basis, sums.values[1]
         assert new is not None
         if total <= 0:
-            after, spectrum = (lambda: 1.0), None
-        elif chunks is not None:
-            after, spectrum = partial(_fidelity_of, new, chunks), partial(_spectrum_of, chunks, energies)
+            held, after, spectrum = None, (lambda: 1.0), None
+        elif held is not None:
+            after, spectrum = partial(held.fidelity, new), partial(_spectrum_of, held)
         else:
             assert before.sketch is not None and shares is not None
             after, spectrum = partial(shares_lower_bound, before.sketch, _test_columns(before), new, total), partial(torch.clone, shares)
@@ -371,7 +392,8 @@ class SubspaceTracker:
             new_basis=new,
             after=after,
             window_spectrum=spectrum,
-            spectrum_is_exact=total > 0 and chunks is not None,
+            held=held,
+            functional=functional,
         )
 
     def _event(self, before: Snapshot, started: float, *, closes: bool, sums: Sums, **more: object) -> TrackerEvent:
@@ -420,11 +442,5 @@ def _test_columns(state: Snapshot) -> Tensor:
     return state.basis if state.probe is None else torch.cat((state.basis, state.probe), dim=1)
 
 
-def _fidelity_of(basis: Tensor, chunks: list[Tensor]) -> float:
-    kept = sum(float(_energy(rows @ basis)) for rows in chunks)
-    return min(kept / sum(float(_energy(rows)) for rows in chunks), 1.0)
-
-
-def _spectrum_of(chunks: list[Tensor], energies: Tensor | None) -> Tensor:
-    energies = right_singular(chunks)[1] if energies is None else energies
-    return energies / energies.sum()
+def _spectrum_of(held: HeldWindow) -> Tensor:
+    return held.singular[1]

@@ -221,3 +221,26 @@ def test_a_restored_tap_goes_on_bit_for_bit() -> None:
             assert (rank, fidelity) == (rank_then, fidelity_then) and torch.equal(basis, basis_then)
         tap.restore(start)
         assert tap.policy.rank == 3 and all(tracker.basis is None for tracker in tap.trackers.values())
+
+
+def test_windows_are_held_for_reading_on_demand() -> None:
+    model = Loop()
+    with SiteTap(model, LaserPolicy(rank=3, min_fidelity=0), keep_windows=True) as tap:
+        for keep in (True, True, False, True):
+            model(X)
+            events = tap.refresh()
+            assert all((event.best_angles is not None) is tap.keep_windows for event in events.values())
+            tap.keep_windows = keep
+            model(X)
+            tap.refresh()  # the window that was open at the change
+
+
+def test_functional_fidelities_reach_the_sites_they_are_of() -> None:
+    model = Loop()
+    with SiteTap(model, LaserPolicy(rank=3, min_fidelity=0.5, measure="functional", patience=5)) as tap:
+        model(X)
+        tap.refresh()
+        model(X)
+        events = tap.refresh({"blocks.0.up": 0.4, "blocks.1.up": 0.6})
+        assert [event.functional for event in events.values()] == [0.4, None, 0.6, None]
+        assert (events["blocks.0.up"].action, events["blocks.1.up"].action) == ("grow", "keep")

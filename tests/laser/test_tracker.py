@@ -474,3 +474,67 @@ def test_callers_in_any_gradient_mode_get_the_same_plain_tensors() -> None:
         assert not basis.requires_grad and not basis.is_inference()
         weight = torch.ones(6, D, requires_grad=True)
         (weight @ basis).sum().backward()  # saved for backward: what an inference tensor would refuse
+
+
+def test_the_rule_can_judge_a_functional_fidelity() -> None:
+    x = inside(0, 30, 65)
+    tracker = started(measure="functional", patience=2)
+    tracker.observe(x)
+    kept = tracker.refresh(0.95)
+    assert (kept.action, kept.cause, kept.functional) == ("keep", "F ≥ ε", 0.95)
+    assert kept.fidelity < 0.6  # the energy is not judged
+
+    def judged(functional: float | None) -> tuple[str, int, str]:
+        tracker.observe(x)
+        event = tracker.refresh(functional)
+        return event.action, event.rank, event.state
+
+    assert judged(0.5) == ("grow", 12, "tracking")
+    assert judged(float("nan")) == ("reset", 16, "resting")  # 12 + growth: what it will do is not known beforehand
+    assert judged(7.0) == ("keep", 16, "resting")
+    assert tracker.basis is not None
+    tracker.observe(normal(50, 16, seed=66) @ tracker.basis.T)
+    assert (tracker.refresh().action, tracker.state) == ("keep", "tracking")  # no value: energy
+    assert judged(None)[0] == "grow"
+
+
+def test_a_functional_reset_is_the_svd_basis_and_never_past_the_largest_rank() -> None:
+    tracker = started(measure="functional", patience=1, max_rank=10)
+    x = rows_in(FRAME[:, 20:44], torch.logspace(0, -1, 24), 200, 67)
+    tracker.observe(x)
+    event = tracker.refresh(0.1)
+    assert (event.action, event.rank) == ("reset", 10)
+    assert event.fidelity_after == pytest.approx(best_fidelity(x, 10), abs=1e-5)
+    assert event.best_angles is not None and max(event.best_angles) < 0.1
+    tracker.observe(x)
+    event = tracker.refresh(0.1)  # misses on at the largest rank, with a basis that nothing can better
+    assert (event.action, event.state, event.cause) == ("keep", "saturated", "saturated: best F 0.10 at rank 10")
+
+
+def test_without_energy_nothing_is_released_under_a_functional_measure() -> None:
+    tracker = started(measure="functional", patience=1, release=True, rank=2)
+    tracker.set_policy(replace(tracker.policy, rank=2))
+    for _ in range(3):
+        tracker.observe(inside(0, 1, 68))
+        assert tracker.refresh(1.0).rank == 2
+    tracker.set_policy(replace(tracker.policy, min_fidelity=0.5))
+    tracker.observe(inside(0, 20, 69))
+    assert tracker.refresh(0.4).action == "reset"
+    for _ in range(3):
+        tracker.observe(inside(0, 1, 70))
+        assert tracker.refresh(1.0).rank == 6
+
+
+def test_angles_to_the_best_basis_of_a_window() -> None:
+    tracker = started(min_fidelity=0.0)
+    x = rows_in(FRAME, torch.logspace(0, -2, D), 200, 71)
+    tracker.keep_windows = True
+    without = window(tracker, x)  # the window was open already
+    assert without.best_angles is None and without.best_fidelity is None
+    event = window(tracker, x)
+    assert event.best_angles is not None and event.new_basis is not None and len(event.best_angles) == 8
+    best = torch.linalg.svd(x.double(), full_matrices=False)[2][:8].T
+    cosine = float(torch.linalg.svdvals(best.T @ event.new_basis.double())[-1])
+    assert event.best_angles[0] == pytest.approx(float(torch.rad2deg(torch.acos(torch.tensor(cosine)))), abs=0.1)
+    assert list(event.best_angles) == sorted(event.best_angles, reverse=True)
+    assert tracker.observe(x).best_angles is None

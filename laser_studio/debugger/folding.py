@@ -1,0 +1,142 @@
+"""From what the trackers of one step say to the frame's sites, events and bytes; used by every kind of run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+from laser_studio.debugger.frames import Event, EventKind, SiteFrame
+from laser_studio.debugger.history import History
+from laser_studio.debugger.measures import Cosines, Effects
+from laser_studio.debugger.spectra import Shares
+from laser_studio.laser import LaserPolicy, TrackerEvent
+from laser_studio.laser.ledger import EMPTY, LedgerLine
+
+TrainingLine = Callable[[int, int, int], LedgerLine]  # of rows, width and rank
+
+
+@dataclass
+class Folded:
+    """One step: what each site's tracker gave, and what happened. spectra: energy shares of each site's coefficients, descending."""
+
+    sites: dict[str, SiteFrame] = field(default_factory=dict)
+    events: list[Event] = field(default_factory=list)
+    spectra: dict[str, torch.Tensor | Shares] = field(default_factory=dict)
+    full: int = 0
+    stored: int = 0
+
+
+class Folder:
+    """Keeps activations as the trackers stored them and tells each site's part of a frame; counts resets and break-evens on the way.
+
+    dims: width of each site; dtype: of the activations kept; training: the ledger line of a training step, where there is one.
+    """
+
+    def __init__(self, history: History, dims: Mapping[str, int], dtype: torch.dtype, training: TrainingLine | None = None) -> None:
+        self.history, self.dims, self.dtype, self._training = history, dims, dtype, training
+        self.resets = 0
+        self.break_even: int | None = None
+        self._even: dict[str, int] = {}
+
+    def fold(
+        self,
+        index: int,
+        policy: LaserPolicy,
+        observed: Mapping[str, TrackerEvent],
+        closed: Mapping[str, TrackerEvent],
+        *,
+        effects: Effects | None = None,
+        cosines: Cosines | None = None,
+        best: bool = False,
+    ) -> Folded:
+        """Step `index` with the observations of each site and the windows it closed."""
+        folded = Folded()
+        for name, event in observed.items():
+            self._store(index, name, policy, event, folded)
+        for name, event in observed.items():
+            folded.sites[name] = self._site(index, name, event, closed.get(name), folded, effects, cosines, best)
+        if note := self.history.hold_budget():
+            folded.events.append(Event(index, "budget", f"history full: {note}"))
+        if self.break_even is None and self.history.ledger.saving > 0:
+            self.break_even = index
+        return folded
+
+    def _store(self, index: int, name: str, policy: LaserPolicy, event: TrackerEvent, folded: Folded) -> None:
+        site = self.history.site(name, self.dims[name], policy.for_site(name).min_fidelity)
+        data = None
+        if event.coefficients is not None and event.basis is not None:
+            data = event.coefficients.to(self.dtype)
+            site.add(index, data, event.basis, event.energy)
+            if event.energy > 0:
+                folded.spectra[name] = event.coefficients.square().sum(0) / event.energy
+        elif event.kept_exact is not None:
+            data = event.kept_exact.to(self.dtype)
+            site.add_exact(index, data)
+        if data is not None:
+            folded.full += len(data) * self.dims[name] * data.element_size()
+            folded.stored += data.nbytes
+
+    def _site(
+        self,
+        index: int,
+        name: str,
+        event: TrackerEvent,
+        closing: TrackerEvent | None,
+        folded: Folded,
+        effects: Effects | None,
+        cosines: Cosines | None,
+        best: bool,
+    ) -> SiteFrame:
+        dim, site, last = self.dims[name], self.history.sites[name], closing or event
+        if closing is not None:
+            if closing.new_basis is not None:
+                site.rebase(closing.new_basis)
+            if (kind := _kind(closing)) is not None:
+                seconds = closing.seconds if kind in ("reset", "started") else None
+                folded.events.append(Event(index, kind, closing.cause, name, closing.fidelity, closing.fidelity_after, seconds))
+            self.resets += closing.action == "reset"
+        ledger = site.ledger
+        if ledger.saving > 0:
+            self._even.setdefault(name, index)
+        rows = len(event.coefficients) if event.coefficients is not None else len(event.kept_exact) if event.kept_exact is not None else 0
+        effect = effects.sites.get(name) if effects is not None else None
+        return SiteFrame(
+            fidelity=event.fidelity,
+            centred=event.centred_fidelity,
+            window_fidelity=closing.fidelity if closing is not None else None,
+            rank=last.rank,
+            dim=dim,
+            action=last.action,
+            cause=last.cause,
+            state=last.state,
+            misses=last.misses,
+            angles=closing.angles if closing is not None else None,
+            history=ledger,
+            training=self._training(rows, dim, last.rank) if self._training is not None else EMPTY,
+            retained=site.retained,
+            versions=site.versions,
+            break_even=self._even.get(name),
+            carried=site.carried,
+            functional=effect.fidelity if effect is not None else None,
+            flips=effect.flips if effect is not None else None,
+            gradient=cosines.sites.get(name) if cosines is not None else None,
+            best=closing.best_fidelity if closing is not None and best else None,
+            best_angles=closing.best_angles if closing is not None and best else None,
+        )
+
+
+def _kind(closing: TrackerEvent) -> EventKind | None:
+    """What a closed window is reported as; None where nothing happened."""
+    if closing.action == "reset":
+        return "reset"
+    if closing.cause.startswith(("rank set", "rank cut")):
+        return "policy"
+    if closing.action == "grow":
+        return "grew"
+    if closing.cause.startswith("basis started"):
+        return "started"
+    if closing.cause.startswith("saturated"):
+        return "saturated"
+    return "miss" if closing.misses else None

@@ -1,0 +1,166 @@
+"""What compression does to what matters, measured when asked: the answer, its distribution, the gradient.
+
+Energy says how much of an activation is kept; these say whether it was the part that counts. Both figures are taken at the end
+of an H cycle from that cycle's own start states, on the puzzle shown, with the bases that stored the cycle. The run itself and
+its trackers are not touched: a private copy of the net does the work.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from laser_studio.debugger.replica import share_weights
+from laser_studio.errors import PolicyError
+from laser_studio.laser import find_sites
+from laser_studio.settings import setting, settings
+from laser_studio.trm import TRM
+from laser_studio.trm.layers import drop_casts, hold_casts
+from laser_studio.trm.stablemax import log_stablemax
+
+
+@settings(PolicyError)
+class Measures:
+    """Figures that cost extra time and are computed only when asked; they change nothing else of a run."""
+
+    functional: bool = setting(
+        default=False, help="At each H cycle's end: answer flips and KL of the output, had the cycle run on the compressed activations."
+    )
+    gradient: bool = setting(default=False, help="At each H cycle's end: cosine of the exact weight gradient and the one from Z.")
+    best: bool = setting(default=False, help="At each refresh: energy of the window's best basis of the same rank, and the angles to it.")
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Of one site, or of all together: kl in nats per open cell, and the open cells whose answer flips."""
+
+    kl: float
+    flips: int
+
+    @property
+    def fidelity(self) -> float:
+        """exp(−KL) ∈ (0, 1]: 1 where the output distribution is unchanged."""
+        return math.exp(-self.kl)
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Every site compressed alone, and all of them at once."""
+
+    together: Effect
+    sites: Mapping[str, Effect]
+
+
+@dataclass(frozen=True, slots=True)
+class Cosines:
+    """cos(G, GQQᵀ) of the weight gradients G, each site alone and over all of them."""
+
+    together: float
+    sites: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """One H cycle to be run again: its start states, what it started from, and where it led; each of one sample, (1, …).
+
+    z_H, z_L, x: (1, P + T, D) states at the start and embedded puzzle; end: z_H after the cycle; open_cells: (T,) bool, cells
+    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known.
+    """
+
+    z_H: Tensor
+    z_L: Tensor
+    x: Tensor
+    end: Tensor
+    open_cells: Tensor
+    labels: Tensor
+
+
+class Probe:
+    """Runs a cycle again with compressed activations, or with gradient. One per run; the model's weights are shared."""
+
+    def __init__(self, model: TRM) -> None:
+        self.model = share_weights(model).eval()
+        self._layers = find_sites(self.model.net)
+
+    @torch.no_grad()
+    def effects(self, cycle: Cycle, bases: Mapping[str, Tensor]) -> Effects:
+        """What the cycle's output would be, had each site read XQQᵀ in place of X throughout it.
+
+        One batch does it all: row 0 compresses every site, row 1 + i the i-th of `bases` (D, k) alone.
+        """
+        rows = 1 + len(bases)
+        z_H, z_L, x = (state.expand(rows, *state.shape[1:]) for state in (cycle.z_H, cycle.z_L, cycle.x))
+        hold_casts(self.model)
+        try:
+            with self._compressed(bases):
+                z_H = self._run(z_H, z_L, x)
+            exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
+        finally:
+            drop_casts(self.model)
+        log_p, log_q = log_stablemax(exact), log_stablemax(compressed)
+        kl = (log_p.exp() * (log_p - log_q)).sum(-1).mean(-1).clamp(min=0)  # (rows,)
+        flips = (exact.argmax(-1) != compressed.argmax(-1)).sum(-1)
+        if not cycle.open_cells.any():
+            kl = torch.zeros(rows)
+        each = [Effect(one, int(count)) for one, count in zip(kl.nan_to_num(nan=700.0).tolist(), flips.tolist(), strict=True)]
+        return Effects(each[0], dict(zip(bases, each[1:], strict=True)))
+
+    def cosines(self, cycle: Cycle, bases: Mapping[str, Tensor]) -> Cosines:
+        """The weight gradients of the answer's loss through this one cycle, and what is left of them when Z stands for X.
+
+        With one Q for all applications Σ dYᵀ(XQQᵀ) = GQQᵀ, so cos(G, GQQᵀ) = ‖GQ‖ / ‖G‖: one backward pass is enough.
+        """
+        weights = {name: self._layers[name].weight.detach().requires_grad_() for name in bases}
+        with torch.inference_mode(False), torch.enable_grad():
+            parameters = {f"{name}.weight": weight for name, weight in weights.items()}
+            z_H = self._run(cycle.z_H, cycle.z_L, cycle.x, parameters)
+            log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
+            loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
+            gradients = torch.autograd.grad(loss, list(weights.values()))
+        kept, full = {}, {}
+        for (name, basis), gradient in zip(bases.items(), gradients, strict=True):
+            full[name] = float(gradient.double().square().sum())
+            kept[name] = float((gradient.float() @ basis).double().square().sum())
+        return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
+
+    def _run(self, z_H: Tensor, z_L: Tensor, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """z_H after one H cycle, optionally with other weights than the net's own."""
+        rope = self.model.rope(x.shape[1], x.device)
+
+        def net(z: Tensor, injection: Tensor) -> Tensor:
+            if parameters is None:
+                return self.model.net(z, injection, rope)
+            return torch.func.functional_call(self.model.net, dict(parameters), (z, injection, rope))
+
+        injection = z_H + x
+        for _ in range(self.model.config.L_cycles):
+            z_L = net(z_L, injection)
+        return net(z_H, z_L)
+
+    @contextmanager
+    def _compressed(self, bases: Mapping[str, Tensor]) -> Iterator[None]:
+        handles = []
+        for row, (name, basis) in enumerate(bases.items(), 1):
+
+            def hook(_: nn.Module, args: tuple[Tensor, ...], row: int = row, basis: Tensor = basis) -> tuple[Tensor]:
+                x = args[0].clone()
+                for one in (0, row):
+                    x[one] = ((x[one].float() @ basis) @ basis.T).to(x.dtype)
+                return (x,)
+
+            handles.append(self._layers[name].register_forward_pre_hook(hook))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _cosine(kept: float, full: float) -> float:
+    """‖GQ‖ / ‖G‖ from the squares; of no gradient nothing is lost."""
+    return min(1.0, math.sqrt(kept / full)) if full > 0 else 1.0
