@@ -89,13 +89,9 @@ const memory = {
         curve(context, store.full, from, to, x, y, ink.muted, 1.2, alpha);
         curve(context, store.kept, from, to, x, y, ink.green, 1.8, alpha);
       });
-      const at = Math.min(now, store.rows - 1);
-      if (at > 0) {
-        // Beside the cursor, where the curves are not yet.
-        const side = x(at) < width - 64 ? { align: "left", dx: 5 } : { align: "right", dx: -5 };
-        label(context, "full", x(at) + side.dx, Math.max(top + 5, y(store.full[at]) + 3), { align: side.align, size: 9.5 });
-        label(context, "kept", x(at) + side.dx, Math.min(height - 9, Math.max(y(store.full[at]) + 14, y(store.kept[at]))), { align: side.align, size: 9.5, colour: ink.green });
-      }
+      // Both start at nothing, so the upper left is always free.
+      label(context, "full", left + 3, top + 5, { size: 9.5 });
+      label(context, "kept", left + 26, top + 5, { size: 9.5, colour: ink.green, weight: 600 });
     } else {
       label(context, "full and kept bytes over the run", width / 2, height / 2, { align: "center", size: 10 });
     }
