@@ -62,7 +62,7 @@ const basis = {
       rule(context, y(value), left, width);
       label(context, text(Math.round(value)), left - 5, y(value), { align: "right", size: 9.5 });
     }
-    if (stepped) stepAxis(context, store, x, width, height - 7, { top, wanted: 4, size: 9.5 });
+    if (stepped) stepTicks(context, store, x, width, height - 7, { top, wanted: 4, size: 9.5 });
     for (const i of drawingOrder(store)) {
       const chosen = (store.selected ?? 0) === i;
       pastAndFuture(store, (from, to, alpha) => {

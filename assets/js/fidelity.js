@@ -19,7 +19,7 @@ const fidelityPlot = {
       above = y(value);
       label(context, value === 1 && scaleKind === "nines" ? "1" : `${Number(value.toFixed(4))}`, left - 6, y(value), { align: "right" });
     }
-    stepAxis(context, store, x, width, height - 8, { top, wanted: Math.max(2, width / 110) });
+    stepTicks(context, store, x, width, height - 8, { top, wanted: Math.max(2, width / 110) });
 
     const line = kindShown === "functional" ? points : curve;
     for (const i of drawingOrder(store)) {
@@ -97,7 +97,7 @@ const fidelityPlot = {
   },
 
   lines(store, t) {
-    const shown = KINDS.filter((kind) => kind !== "functional" || measured(store));
+    const shown = FIDELITIES.filter((kind) => kind !== "functional" || measured(store));
     return store.sites.map((site, i) => ({
       colour: site.colour,
       name: site.label,
@@ -111,7 +111,7 @@ const fidelityPlot = {
 
   wire() {
     wirePlot(this, $("fidelity-plot"), (store, t) => [
-      { name: "", value: KINDS.filter((kind) => kind !== "functional" || measured(store)).join("  ") }, ...this.lines(store, t),
+      { name: "", value: FIDELITIES.filter((kind) => kind !== "functional" || measured(store)).join("  ") }, ...this.lines(store, t),
     ]);
   },
 };

@@ -16,7 +16,7 @@ const halting = {
       rule(context, y(value), left, width - right, value === 0.5 ? { colour: ink.muted, dash: [4, 3] } : {});
       label(context, value === 0.5 ? ".5" : `${value}`, left - 5, y(value), { align: "right", size: 9.5 });
     }
-    stepAxis(context, store, x, width, height - 7, { top, wanted: 4, size: 9.5 });
+    stepTicks(context, store, x, width, height - 7, { top, wanted: 4, size: 9.5 });
     const total = Math.max(1, store.frame.total);
     pastAndFuture(store, (from, to, alpha) => {
       curve(context, store.right, from, to, x, (value) => y(value / total), ink.changes, 1.2, alpha);

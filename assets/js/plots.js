@@ -141,7 +141,7 @@ function upright(context, x, top, bottom, { colour = ink.line, dash = null, widt
 function cursorLine(context, x, top, bottom) { upright(context, x, top, bottom, { colour: ink.accent, width: 1.5 }); }
 
 /** Step numbers along the bottom; past the trained depth a dashed line says where it ends. */
-function stepAxis(context, store, x, width, y, { top = 0, wanted = 5, size = 10.5 } = {}) {
+function stepTicks(context, store, x, width, y, { top = 0, wanted = 5, size = 10.5 } = {}) {
   const ticks = tickStep(store.span, wanted);
   context.font = `400 ${size}px ${ink.font}`;
   const wide = context.measureText(`${store.span}`).width / 2;

@@ -101,7 +101,7 @@ const recursion = {
       say(rank, data.rank ? `k ${data.rank}` : `D ${site.dim}`);
       explain(node, () => {
         const cause = data.cause ? `. ${data.cause}` : "";
-        const kinds = KINDS.map((kind) => [kind, store.fidelityOf(i, kind)]).filter(([, value]) => value !== null);
+        const kinds = FIDELITIES.map((kind) => [kind, store.fidelityOf(i, kind)]).filter(([, value]) => value !== null);
         return `${site.name}: ${kinds.map(([kind, value]) => `${kind} ${fidelityText(value)}`).join(", ")}, rank ${data.rank} of ${site.dim}, ${data.state}${cause}.`;
       });
     });

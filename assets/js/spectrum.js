@@ -90,7 +90,7 @@ const spectrum = {
       pixel = at;
       upright(context, at, kind === "reset" ? 0 : 4, top - 1, { colour: kind === "reset" ? ink.red : ink.amber, width: 1.6 });
     }
-    stepAxis(context, store, x, width, height - 6, { top, wanted: 4, size: 9.5 });
+    stepTicks(context, store, x, width, height - 6, { top, wanted: 4, size: 9.5 });
     cursorLine(context, x(store.frame.index), top - 2, height - bottom);
     hoverLine(context, this, x, top, height - bottom);
   },

@@ -1,6 +1,6 @@
 // What the page knows of its run: the frame shown whole, and all recorded steps as plain number columns for the curves.
 
-const KINDS = ["energy", "centred", "functional"];
+const FIDELITIES = ["energy", "centred", "functional"];
 const figure = (value) => (Number.isFinite(value) ? value : null);
 
 class Store {
@@ -183,5 +183,5 @@ const SITE_COLUMNS = ["fidelity", "rank", "turn", "centred", "functional", "best
 // Fidelities crowd below 1, so the scale counts nines by default: 0.9, 0.99 and 0.999 are equally far apart.
 const MOST_NINES = 4;
 let scaleKind = "nines";
-let kindShown = "energy"; // of KINDS, in map and plot
+let kindShown = "energy"; // of FIDELITIES, in map and plot
 const onScale = (fidelity) => (scaleKind === "nines" ? Math.min(MOST_NINES, -Math.log10(Math.max(1 - fidelity, 1e-9))) : fidelity);

@@ -352,7 +352,7 @@ function pageKey(key) {
   switch (key.toLowerCase()) {
     case "m": return () => tabs.next($("memory-tabs"));
     case "b": return () => tabs.next($("basis-tabs"));
-    case "f": return () => showKind(KINDS[(KINDS.indexOf(kindShown) + 1) % KINDS.length]);
+    case "f": return () => showKind(FIDELITIES[(FIDELITIES.indexOf(kindShown) + 1) % FIDELITIES.length]);
     case "d": return switchTheme;
     default: return null;
   }
@@ -374,7 +374,7 @@ function comeBack() {
     sessionStorage.removeItem(LEFT);
     if (!left || left.address !== location.search) return "";
     selectedName = left.site;
-    if (KINDS.includes(left.kind)) kindShown = left.kind;
+    if (FIDELITIES.includes(left.kind)) kindShown = left.kind;
     return String(left.run);
   } catch {
     return "";
