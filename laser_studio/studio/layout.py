@@ -20,7 +20,10 @@ from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
 
 # In this order, as one function: each file uses what stands before it.
-SCRIPTS = ("base.js", "store.js", "board.js", "recursion.js", "plots.js", "panels.js", "timeline.js", "player.js", "studio.js")
+SCRIPTS = (
+    "base.js", "store.js", "board.js", "recursion.js", "plots.js", "panels.js", "timeline.js", "figures.js", "zoom.js", "player.js",
+    "studio.js",
+)  # fmt: skip
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
 
 # No font is fetched: these are the names of what is installed.
