@@ -150,7 +150,7 @@ const fidelityEntry = (column, title, meaning, unit) => ({
   table: (store) => siteTable(store, store[column], unit),
 });
 
-const FIDELITIES = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
+const COMPARED = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
 
 /** The largest figure of some columns, for an axis that begins at 0. */
 const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high, value) => (value > high ? value : high), most), 0);
@@ -185,10 +185,10 @@ const ZOOM = {
   functional: fidelityEntry("functional", "Functional fidelity by site", "exp(−KL of the answer)", "functional fidelity (exp(-KL in nats per cell))"),
   kinds: {
     title: "All fidelities of the selected site", group: "Fidelity", card: "fidelity-panel", scaled: true, ofSite: true,
-    has: (store) => FIDELITIES.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
+    has: (store) => COMPARED.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
     figure(store) {
       const i = chosenSite(store), x = stepsOf(store), colours = [store.sites[i].colour, ink.accent, ink.green, ink.muted];
-      const data = FIDELITIES.flatMap(([name, text, dash], n) => {
+      const data = COMPARED.flatMap(([name, text, dash], n) => {
         if (!filled(store[name]?.[i])) return [];
         const values = valuesOf(store, store[name][i]), sparse = n > 1;
         return [{
@@ -202,7 +202,7 @@ const ZOOM = {
     },
     table(store) {
       const i = chosenSite(store);
-      return stepTable(store, FIDELITIES.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
+      return stepTable(store, COMPARED.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
     },
   },
   rank: {

@@ -62,9 +62,8 @@ const zoom = {
   /** The plot that a card shows now: by its open tab, or by the kind of fidelity chosen; else its first. */
   seenIn(card) {
     const plots = Object.entries(ZOOM).filter(([, entry]) => entry.card === card);
-    const shownKind = typeof kindShown === "undefined" ? "energy" : kindShown;
     const open = plots.find(([, { tab }]) => tab && document.getElementById(tab)?.getAttribute("aria-selected") === "true");
-    const kind = plots.find(([, entry]) => entry.kind && entry.kind === shownKind);
+    const kind = plots.find(([, entry]) => entry.kind && entry.kind === kindShown);
     return (open ?? kind ?? plots[0])[0];
   },
 
