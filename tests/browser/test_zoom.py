@@ -251,8 +251,8 @@ def test_every_plot_offered_can_be_drawn_and_exported(studio: StudioPage) -> Non
     enlarge(studio, "basis-panel")
     offered = studio.page.locator("#zoom-plot option").evaluate_all("nodes => nodes.map((node) => node.value)")
     assert set(offered) == {
-        "fidelity", "centred", "functional", "kinds", "rank", "turn", "angles", "spectrum", "memory", "kept", "halting", "latents", "timeline",
-        "effect",
+        "fidelity", "centred", "functional", "kinds", "rank", "turn", "angles", "spectrum", "memory", "kept", "halting", "latents",
+        "timeline", "effect",
     }  # fmt: skip
     titles = set()
     for plot in offered:
@@ -326,6 +326,14 @@ def test_before_the_first_step_it_says_so(open_page: Callable[..., Page], studio
     enlarge(studio, state="empty")
     expect(studio.page.locator("#zoom .message")).to_contain_text("Nothing recorded yet")
     assert studio.page.evaluate("() => !window.Plotly")
+
+
+def test_a_single_step_can_be_seen(open_page: Callable[..., Page], studio_server: str) -> None:
+    studio = StudioPage.opened(open_page, studio_server)
+    studio.click("step")
+    studio.at(1)
+    enlarge(studio)
+    assert studio.page.locator("#zoom .chart .scatterlayer path.point").count() == len(studio.memory())
 
 
 def test_without_the_library_it_says_why_and_the_data_can_still_be_had(browser: Browser, studio_server: str) -> None:
