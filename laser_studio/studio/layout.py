@@ -124,14 +124,7 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             server_functions=_served(channel),
         )
 
-        for name, button in (
-            *buttons.items(),
-            ("python", python),
-            ("share", share),
-            ("help", keys),
-            ("theme", look),
-            ("generate", new_puzzle),
-        ):
+        for name, button in (*buttons.items(), ("python", python), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle)):
             button.click(fn=None, js=_tell(name), show_progress="hidden")
         tracker = [rank, min_fidelity, patience, refresh, measure, growth]
         for control in (model, difficulty, puzzle, *tracker, speed):
