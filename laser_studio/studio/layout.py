@@ -124,12 +124,12 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             server_functions=_served(channel),
         )
 
-        for name, button in (*buttons.items(), ("python", python), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle)):
+        others = (("python", python), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle))
+        for name, button in (*buttons.items(), *others):
             button.click(fn=None, js=_tell(name), show_progress="hidden")
-        tracker = [rank, min_fidelity, patience, refresh, measure, growth]
-        for control in (model, difficulty, puzzle, *tracker, speed):
+        for control in (model, difficulty, puzzle, rank, min_fidelity, patience, refresh, measure, growth, speed):
             control.input(fn=None, inputs=[control], js=_tell(str(control.elem_id), "value"), show_progress="hidden")
-        shown = [model, difficulty, puzzle, *tracker]
+        shown = [model, difficulty, puzzle, rank, min_fidelity, patience, refresh, measure, growth]
         # The other way: the script asks for the controls to show what the run really uses.
         hub.sync(fn=None, js="() => window.laserStudio.controls()", outputs=shown, show_progress="hidden")
     return page
