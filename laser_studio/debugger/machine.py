@@ -36,6 +36,7 @@ class Machine:
     def __init__(
         self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, *, history_bytes: int, saved: SavedBytes | None = None
     ) -> None:
+        self._original = model
         self.model = share_weights(model).eval()
         self.reader = Reader(self.model, puzzles)
         self.policy = policy
@@ -145,7 +146,7 @@ class Machine:
         if not bases or not step.z_H.isfinite().all():
             return None, None
         if self._probe is None:
-            self._probe = Probe(self.model)
+            self._probe = Probe(self._original)  # a copy of our own model would feed our taps
         given = self.reader.domain.given(self.reader.puzzle)
         batch = self.reader.batch
         cycle = Cycle(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
 
 from torch import Tensor
@@ -16,17 +17,17 @@ class Spectra:
     """Per site one tuple of energy shares per step, descending; None where a step has none or is no longer kept."""
 
     def __init__(self) -> None:
-        self._columns: dict[str, deque[tuple[int, Shares]]] = {}
+        self._columns: dict[str, deque[tuple[int, array[float]]]] = {}
 
     def add(self, site: str, step: int, shares: Tensor | Shares | None) -> None:
-        """Keep the shares (k,) of a step; only the leading ones, to three digits."""
+        """Keep the shares (k,) of a step in fp32; only the leading ones."""
         if shares is None:
             return
         leading = sorted(shares.tolist() if isinstance(shares, Tensor) else shares, reverse=True)[:WIDEST]
-        self._columns.setdefault(site, deque(maxlen=LONGEST)).append((step, tuple(float(f"{share:.3g}") for share in leading)))
+        self._columns.setdefault(site, deque(maxlen=LONGEST)).append((step, array("f", leading)))
 
     def read(self, site: str, start: int, stop: int) -> list[Shares | None]:
-        """One entry per step in [start, stop)."""
+        """One entry per step in [start, stop), shares to three digits."""
         rows: list[Shares | None] = [None] * max(0, stop - start)
         column = self._columns.get(site)
         if column:
@@ -35,7 +36,7 @@ class Spectra:
             for place in range(max(0, len(column) - 1 - (last - start)), len(column)):
                 step, shares = column[place]
                 if start <= step < stop:
-                    rows[step - start] = shares
+                    rows[step - start] = tuple(float(f"{share:.3g}") for share in shares)
                 elif step >= stop:
                     break
         return rows

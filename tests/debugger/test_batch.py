@@ -62,7 +62,8 @@ def test_the_latent_path_is_the_mean_cell_in_the_heads_plane(model: TRM, puzzle:
     }
     with torch.no_grad():
         step = list(model.recurse(model.initial_carry(batch), batch))[3]
-    values, vectors = torch.linalg.eigh(model.lm_head.weight.T @ model.lm_head.weight)
+    head = model.lm_head.weight.detach()
+    vectors = torch.linalg.eigh(head.T @ head)[1]
     for axis in (0, 1):
         direction = vectors[:, -1 - axis]
         for place, state in ((axis, step.z_H), (2 + axis, step.z_L)):
