@@ -39,9 +39,11 @@ MAX_NAME = 300
 class Header:
     """What was watched: class of the module, width of each site, tracker settings, forwards per supervision window (None: by hand).
 
-    parameters: their number; device and dtype: of the first one, "" where the module has none.
+    run: a random name that no other run has; parameters: their number; device and dtype: of the first one, "" where the module
+    has none.
     """
 
+    run: str
     module: str
     sites: Mapping[str, int]
     policy: LaserPolicy

@@ -55,13 +55,13 @@ class WatchedRun:
         self._cursor = 0
         self._offset = self._lines = self._noted = 0
         self._problem: RecordingError | None = None
-        self._identity: tuple[int, int] | None = None
+        self._first = b""
         with self._opened() as file:
-            line = file.readline(MAX_LINE + 1)
-            if not line.endswith(b"\n"):
+            self._first = file.readline(MAX_LINE + 1)
+            if not self._first.endswith(b"\n"):
                 raise self._error("is not whole: this is no recording, or its run has only just started", line=1)
-            self.header = self._checked(lambda: read_header(line))
-            self._offset = len(line)
+            self.header = self._checked(lambda: read_header(self._first))
+            self._offset = len(self._first)
         self.refresh(seconds)
         if not len(self._frames):
             raise RecordingError(f"{self.path}: holds no step yet: start the run that writes it first")
@@ -154,7 +154,7 @@ class WatchedRun:
         try:
             with self._opened() as file:
                 file.seek(self._offset)
-                while until is None or time.perf_counter() < until:
+                while True:
                     line = file.readline(MAX_LINE + 1)
                     if not line.endswith(b"\n"):
                         if len(line) > MAX_LINE:
@@ -162,6 +162,8 @@ class WatchedRun:
                         break  # the end, a line that is being written, or one that a crash has cut off
                     self._take(line)
                     self._offset += len(line)
+                    if until is not None and time.perf_counter() >= until:
+                        break
         except RecordingError as problem:
             self._problem = problem
             raise
@@ -205,10 +207,9 @@ class WatchedRun:
             cause = "is no file: name a recording that laser_studio.watch wrote"
         elif found.st_size > MAX_FILE:
             cause = f"holds {found.st_size:,} bytes, more than the {MAX_FILE:,} that are read"
-        elif self._identity not in (None, (found.st_dev, found.st_ino)) or found.st_size < self._offset:
+        elif found.st_size < self._offset or file.read(len(self._first)) != self._first:
             cause = "has been replaced by that of another run: reload the page, or open it anew"
         if cause:
             file.close()
             raise RecordingError(f"{self.path}: {cause}")
-        self._identity = (found.st_dev, found.st_ino)
         return file

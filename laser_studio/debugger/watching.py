@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import secrets
 import sys
 import time
 import warnings
@@ -151,6 +152,7 @@ class Watcher:
         self._writer: RecordingWriter | None = None
         if path is not None:
             header = Header(
+                run=secrets.token_hex(16),
                 module=type(module).__name__,
                 sites=self.sites,
                 policy=self.policy,
@@ -211,8 +213,8 @@ class Watcher:
             _refuse_compiled(self.module)
             # These hold the watcher, so that it lives as long as the module even where nobody keeps it.
             self._handles = [
-                self.module.register_forward_pre_hook(lambda *_: self._enter(), prepend=True),
-                self.module.register_forward_hook(lambda *_: self._leave(), always_call=True),
+                self.module.register_forward_pre_hook(lambda module, *_: self._enter(module), prepend=True),
+                self.module.register_forward_hook(lambda module, *_: self._leave(module), always_call=True),
             ]
             self._tap.attach()
         return self
@@ -260,7 +262,7 @@ class Watcher:
             raise LaserStudioError(f"a note needs a name of 1 to {MAX_NAME} characters, got {name!r:.80}")
         if name not in self.notes and len(self.notes) >= MAX_CURVES:
             raise LaserStudioError(f"more than {MAX_CURVES} noted curves: note {name!r:.80} under one of the names in use")
-        number = float(value)
+        number = float(value.detach() if isinstance(value, Tensor) else value)
         finite = number if math.isfinite(number) else None
         if self._ended or self._noted >= MAX_NOTES:
             return
@@ -273,8 +275,8 @@ class Watcher:
     # The hooks
 
     @_kept_from_compiler
-    def _enter(self) -> None:
-        if self._ended or _in_backward():
+    def _enter(self, module: nn.Module) -> None:
+        if self._ended or _in_backward() or module is not self.module:  # a copy of the module has copies of its hooks
             return
         if self._inside and _calls_under_way(self.module) < 2:
             self._inside = 0  # the forward before was cut off, by Ctrl-C for one
@@ -287,8 +289,8 @@ class Watcher:
             self._started = time.perf_counter()
 
     @_kept_from_compiler
-    def _leave(self) -> None:
-        if self._ended or _in_backward() or not self._inside:
+    def _leave(self, module: nn.Module) -> None:
+        if self._ended or _in_backward() or module is not self.module or not self._inside:
             return
         self._inside -= 1
         if not self._inside:
@@ -340,22 +342,22 @@ class Watcher:
                 self._pending += self._folder.close(index, closed)
                 return
             folded = self._folder.fold(index, self.policy, observed, closed)
-            frame = self._frame(index, folded, leaves=leaves)
-            if not frame.finite:
+            finite = all(event.sums.finite for event in observed.values())
+            frame = self._frame(index, folded, leaves=leaves, finite=finite)
+            if not finite:
                 folded.events.append(Event(index, "not finite", f"activations are not finite at step {index}"))
             spent = sum(event.seconds for event in (*observed.values(), *(closed.values() if closes else ())))
             now = time.perf_counter()
             events = (*self._pending, *folded.events)
-            frame = replace(frame, events=events, tracker_seconds=spent if frame.finite else 0.0, seconds=now - self._started)
+            frame = replace(frame, events=events, tracker_seconds=spent, seconds=now - self._started)
             self._pending, self._started = [], now
             self._keep(frame, folded)
         if closes:
             self._windows += 1
 
-    def _frame(self, index: int, folded: Folded, *, leaves: bool) -> Frame:
+    def _frame(self, index: int, folded: Folded, *, leaves: bool, finite: bool) -> Frame:
         self._steps += 1
         sites = {name: replace(site, training=self._training(name, site.rank)) for name, site in folded.sites.items()}
-        finite = math.isfinite(self._moved) and all(site.cause != "not finite" for site in folded.sites.values())
         device = next((parameter.device for parameter in self.module.parameters()), torch.device("cpu"))
         moved, self._moved = self._moved, 0.0
         return replace(
@@ -465,7 +467,7 @@ def _first_frame() -> Frame:
 def _refuse_compiled(module: nn.Module) -> None:
     for name, child in module.named_modules():
         compiled = type(child).__name__ == "OptimizedModule" or getattr(child, "_compiled_call_impl", None) is not None
-        if compiled or isinstance(child, torch.jit.ScriptModule):
+        if compiled or type(child).__module__.startswith("torch.jit."):
             kind = "compiled" if compiled else "scripted"
             what = f"the part {name!r} of the module" if name else "the module"
             raise LaserStudioError(f"{what} is {kind}, and inside such code nothing can be watched: watch the module before it is {kind}")
