@@ -83,6 +83,7 @@ const sizes = new WeakMap();
 const sizeWatch = new ResizeObserver((entries) => {
   for (const { target, contentRect } of entries) sizes.set(target, [Math.round(contentRect.width), Math.round(contentRect.height)]);
   recursion.drawScale();
+  spectrum.drawScale();
   redraw();
 });
 

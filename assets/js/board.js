@@ -27,8 +27,7 @@ const board = {
     const changed = new Set(frame.changed), wrong = new Set(frame.wrong ?? []);
     const recent = new Set(store.update?.cells ?? []); // by the last z_H update: the answer rests during the L cycles after it
     const sudoku = puzzle.domain === "sudoku";
-    // The answer is read from z_H. Until its first update that is the start state, the same for every puzzle: no answer yet.
-    const answered = frame.s > 1 || frame.h > 1 || frame.l === "H";
+    const answered = hasAnswer(frame);
     this.cells.forEach((cell, i) => {
       const given = puzzle.given[i];
       const value = frame.answer[i];
@@ -40,7 +39,8 @@ const board = {
       cell.classList.toggle("recent", recent.has(i) && !changed.has(i));
       cell.classList.toggle("wrong", answered && wrong.has(i) && !blank);
     });
-    say($("board-step"), `step ${frame.index} / ${store.length}`);
+    say($("board-step"), frame.index > store.length ? `step ${frame.index} · ${frame.index - store.length} past ${store.length}` : `step ${frame.index} / ${store.length}`);
+    say($("board-batch"), frame.batch > 1 ? `${frame.batch_solved} of ${frame.batch} solved ·` : "");
     const score = `${frame.right} of ${frame.total} right`;
     say($("board-right"), !answered ? `${frame.total} cells to fill` : frame.solved ? `solved · ${score}` : score);
     $("board-right").classList.toggle("green", frame.solved === true);

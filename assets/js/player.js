@@ -12,13 +12,14 @@ const player = {
   drawn: 0, // pictures drawn since the page was opened
   busy: false,
   painted: Promise.resolve(), // the picture drawn last is on the screen
-  fetched: -1, // rows there were when more were last asked for
+  fetched: "", // what there was when more was last asked for
   debt: 0, // steps that are due but not asked for yet
-  wish: { open: null, tune: null, seek: null, restart: false, back: 0, step: 0 },
+  wish: { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0 },
 
   // What the user wants
 
-  open(query) { this.halt(); this.wish.open = query; this.pump(); },
+  /** A run for a query; `resume` names the run there was before a reload, which is taken up where it still lives. */
+  open(query, resume = "") { this.halt(); Object.assign(this.wish, { open: query, resume }); this.pump(); },
   play() {
     if (this.playing || !this.store) return;
     this.failure = null;
@@ -42,7 +43,14 @@ const player = {
   back() { this.pause(); this.wish.back += 1; this.pump(); },
   restart() { this.pause(); this.failure = null; this.wish.restart = true; this.wish.seek = null; this.pump(); },
   seek(step) { this.pause(); this.wish.seek = step; this.pump(); },
-  tune(changes) { this.wish.tune = { ...this.wish.tune, ...changes }; this.pump(); },
+  tune(changes) {
+    const waiting = this.wish.tune;
+    this.wish.tune = { ...waiting, ...changes };
+    if (waiting?.sites && changes.sites) this.wish.tune.sites = { ...waiting.sites, ...changes.sites };
+    this.pump();
+  },
+  /** Something else is looked at: fetch what is missing of it. */
+  look() { this.pump(); },
   setSpeed(value) { this.speed = value; this.since = performance.now(); this.debt = Math.min(this.debt, 1); if (this.playing) this.pump(); },
   token: 0,
 
@@ -61,12 +69,16 @@ const player = {
   next() {
     const { wish, store } = this;
     if (wish.open !== null) {
-      const query = wish.open;
-      Object.assign(wish, { open: null, tune: null, seek: null, restart: false, back: 0, step: 0 });
-      return { call: "open_run", data: { query, replaces: store && !this.expired ? store.run : "" }, opens: true };
+      const { open: query, resume } = wish;
+      Object.assign(wish, { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0 });
+      const data = { query, replaces: store && !this.expired ? store.run : "" };
+      return { call: "open_run", data: resume ? { ...data, resume } : data, opens: true };
     }
     if (!store || this.expired) return null;
-    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch };
+    // Spectra are large: they are asked for only while they are looked at.
+    const site = tabs.shows("tab-spectrum") ? store.sites[store.selected ?? 0]?.name ?? "" : "";
+    const spectra = site && site === store.spectra.site ? store.spectra.rows.length : 0;
+    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch, site, spectra_since: spectra };
     if (wish.tune) {
       const changes = wish.tune;
       wish.tune = null;
@@ -82,8 +94,9 @@ const player = {
     if (wish.step > 0) { wish.step -= 1; return { call: "advance_run", data: { ...known, steps: 1 } }; }
     if (!this.playing) {
       // A reply holds a bounded number of rows: fetch the rest, as long as that gets anywhere.
-      if (store.rows > store.head || this.fetched === store.rows) return null;
-      this.fetched = store.rows;
+      const there = `${store.epoch} ${store.rows} ${site} ${spectra} ${store.head}`;
+      if ((store.rows > store.head && (!site || spectra > store.head)) || this.fetched === there) return null;
+      this.fetched = there;
       return { call: "advance_run", data: { ...known, steps: 0 } };
     }
     const steps = this.due();

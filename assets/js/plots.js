@@ -1,5 +1,9 @@
 // Curves over steps, drawn raw: one point per step, or where many steps share a pixel, the span from their lowest to highest.
 
+const CROWDED = 2; // steps per pixel from which on spans are drawn
+
+const stepsPerPixel = (from, to, x) => (to - from) / Math.max(1, x(to) - x(from));
+
 /** Draw a column of numbers as a line; `x` and `y` map a step and a value to pixels. */
 function curve(context, column, from, to, x, y, colour, width, alpha = 1) {
   if (to <= from) return;
@@ -8,9 +12,9 @@ function curve(context, column, from, to, x, y, colour, width, alpha = 1) {
   context.globalAlpha = alpha;
   context.lineJoin = "round";
   context.beginPath();
-  const perPixel = (to - from) / Math.max(1, x(to) - x(from));
+  const perPixel = stepsPerPixel(from, to, x);
   let open = false;
-  if (perPixel <= 2) {
+  if (perPixel <= CROWDED) {
     for (let t = from; t < to; t++) {
       const value = column[t];
       if (value === null || value === undefined || !Number.isFinite(value)) { open = false; continue; }
@@ -25,17 +29,62 @@ function curve(context, column, from, to, x, y, colour, width, alpha = 1) {
       context.lineTo(pixel, y(high));
       open = true;
     };
-    for (let t = from; t < to; t++) {
-      const value = column[t];
-      if (value === null || value === undefined || !Number.isFinite(value)) continue;
+    extremes(column, from, to, perPixel / 2, (t, least, most) => {
       const at = Math.round(x(t));
       if (at !== pixel) { flush(); pixel = at; low = Infinity; high = -Infinity; }
-      low = Math.min(low, value);
-      high = Math.max(high, value);
-    }
+      low = Math.min(low, least);
+      high = Math.max(high, most);
+    });
     flush();
   }
   context.stroke();
+  context.globalAlpha = 1;
+}
+
+/** Values that stay until they change: ranks. Steps without a basis are left out. */
+function staircase(context, column, from, to, x, y, colour, width, alpha) {
+  if (stepsPerPixel(from, to, x) > CROWDED) { curve(context, column, from, to, x, y, colour, width, alpha); return; }
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  context.globalAlpha = alpha;
+  context.beginPath();
+  let before = null;
+  for (let t = from; t < to; t++) {
+    const value = column[t];
+    if (!value) { before = null; continue; }
+    if (before === null) context.moveTo(x(t), y(value));
+    else if (value !== before || t === to - 1) { context.lineTo(x(t), y(before)); context.lineTo(x(t), y(value)); }
+    before = value;
+  }
+  context.stroke();
+  context.globalAlpha = 1;
+}
+
+/** Values that exist at some steps only: joined, with a dot each where there is room. */
+function points(context, column, from, to, x, y, colour, width, alpha) {
+  if (stepsPerPixel(from, to, x) > CROWDED) { curve(context, column, from, to, x, y, colour, width, alpha); return; }
+  context.strokeStyle = context.fillStyle = colour;
+  context.lineWidth = width;
+  context.globalAlpha = alpha;
+  const dots = (x(to) - x(from)) / Math.max(1, to - from) > 0.4;
+  let open = false;
+  context.beginPath();
+  for (let t = from; t < to; t++) {
+    const value = column[t];
+    if (value === null || value === undefined) continue;
+    if (open) context.lineTo(x(t), y(value)); else context.moveTo(x(t), y(value));
+    open = true;
+  }
+  context.stroke();
+  if (dots) {
+    for (let t = from; t < to; t++) {
+      const value = column[t];
+      if (value === null || value === undefined) continue;
+      context.beginPath();
+      context.arc(x(t), y(value), width * 0.9, 0, 7);
+      context.fill();
+    }
+  }
   context.globalAlpha = 1;
 }
 
@@ -52,125 +101,79 @@ function drawingOrder(store) {
   return store.selected === null ? order : [...order, store.selected];
 }
 
-const fidelityPlot = {
-  hover: null,
-  place: null,
-  draw(store) {
-    const made = surface($("fidelity-plot"));
-    if (!made) return;
-    const { context, width, height } = made;
-    const left = 40, right = 12, top = 12, bottom = 20;
-    const x = (t) => left + (t / store.length) * (width - left - right);
-    const floor = store.floor;
-    const y = (value) => top + (1 - store.scaled(value)) * (height - top - bottom);
-    this.place = { left, right, width, x };
-
-    context.lineWidth = 1;
-    for (const value of fidelityTicks(floor)) {
-      context.strokeStyle = ink.line;
-      context.beginPath();
-      context.moveTo(left, Math.round(y(value)) + 0.5);
-      context.lineTo(width - right, Math.round(y(value)) + 0.5);
-      context.stroke();
-      label(context, value === 1 && scaleKind === "nines" ? "1" : `${Number(value.toFixed(4))}`, left - 6, y(value), { align: "right" });
-    }
-    const ticks = tickStep(store.length, Math.max(2, width / 110));
-    for (let t = 0; t <= store.length; t += ticks) label(context, `${t}`, x(t), height - 8, { align: "center" });
-
-    for (const i of drawingOrder(store)) {
-      const chosen = store.selected === i;
-      const strength = store.selected === null || chosen ? 1 : 0.55;
-      pastAndFuture(store, (from, to, alpha) =>
-        curve(context, store.fidelity[i], from, to, x, y, store.sites[i].colour, chosen ? 2.2 : 1.15, alpha * strength));
-    }
-
-    const epsilon = store.settings.min_fidelity;
-    if (epsilon >= floor) {
-      context.strokeStyle = ink.amber;
-      context.lineWidth = 1.2;
-      context.setLineDash([5, 4]);
-      context.beginPath();
-      context.moveTo(left, y(epsilon));
-      context.lineTo(width - right, y(epsilon));
-      context.stroke();
-      context.setLineDash([]);
-      const text = `ε = ${epsilon.toFixed(3)}`;
-      context.font = `600 10.5px ${ink.font}`;
-      const wide = context.measureText(text).width;
-      const above = y(epsilon) - 9 > top ? y(epsilon) - 8 : y(epsilon) + 9;
-      context.fillStyle = ink.card;
-      context.globalAlpha = 0.8;
-      context.fillRect(width - right - wide - 4, above - 6, wide + 4, 12);
-      context.globalAlpha = 1;
-      label(context, text, width - right, above, { align: "right", colour: ink.amber, weight: 600 });
-    }
-
-    const now = store.frame.index;
-    for (const event of store.events) {
-      if (event.kind !== "reset" && event.kind !== "grew") continue;
-      context.globalAlpha = event.step > now ? 0.3 : 1;
-      if (event.kind === "reset") triangle(context, x(event.step), top - 5, 4, ink.red);
-      else triangle(context, x(event.step), top - 5, 3.2, ink.amber, true);
-      context.globalAlpha = 1;
-    }
-    cursorLine(context, x(now), top - 2, height - bottom);
-    if (this.hover !== null) {
-      context.strokeStyle = ink.muted;
-      context.setLineDash([2, 3]);
-      context.beginPath();
-      context.moveTo(x(this.hover), top);
-      context.lineTo(x(this.hover), height - bottom);
-      context.stroke();
-      context.setLineDash([]);
-    }
-  },
-
-  tell(store) {
-    $("fidelity-empty").hidden = store.rows > 1;
-    const mean = store.frame.mean_fidelity;
-    mark(
-      $("fidelity-plot"),
-      "aria-label",
-      mean === null ? "Fidelity by site: nothing has run yet" : `Fidelity of ${store.sites.length} sites up to step ${store.frame.index}, mean ${fidelityText(mean)}`,
-    );
-  },
-
-  wire(canvas, getStore, redraw, seek) {
-    const stepAt = (event) => {
-      const store = getStore();
-      if (!store || !this.place) return null;
-      const { left, right, width } = this.place;
-      const share = (event.offsetX - left) / (width - left - right);
-      const t = Math.round(share * store.length);
-      return t >= 0 && t <= store.length ? t : null;
-    };
-    canvas.addEventListener("pointermove", (event) => {
-      const store = getStore();
-      const t = stepAt(event);
-      this.hover = t !== null && t >= 1 && t < store.rows ? t : null;
-      redraw();
-      if (this.hover === null) { tip.hide(); return; }
-      const lines = store.sites.map((site, i) => ({
-        colour: site.colour, name: site.label, value: fidelityText(store.fidelity[i][t]), strong: store.selected === i,
-      }));
-      tip.show([{ name: "step", value: `${t}` }, ...lines], event.clientX, event.clientY);
-    });
-    canvas.addEventListener("pointerleave", () => { this.hover = null; tip.hide(); redraw(); });
-    canvas.addEventListener("click", (event) => { const t = stepAt(event); if (t !== null) seek(t); });
-  },
-};
-
-function fidelityTicks(floor) {
-  if (scaleKind === "nines") return [floor, 0.9, 0.97, 0.99, 0.999, 1].filter((value, n) => n === 0 || value > floor + 0.05 || value > 0.9);
-  const step = floor >= 0.8 ? 0.05 : floor >= 0.6 ? 0.1 : 0.2;
-  return Array.from({ length: Math.round((1 - floor) / step) + 1 }, (_, n) => 1 - n * step);
+/** Draw a mark at each of `steps`; of those that share a pixel only one. */
+function marksAt(context, steps, x, now, draw) {
+  let pixel = null;
+  for (const step of steps) {
+    const at = Math.round(x(step));
+    if (at === pixel) continue;
+    pixel = at;
+    context.globalAlpha = step > now ? 0.3 : 1;
+    draw(x(step));
+  }
+  context.globalAlpha = 1;
 }
 
-function cursorLine(context, x, top, bottom) {
-  context.strokeStyle = ink.accent;
-  context.lineWidth = 1.5;
+/** A line across, by its height. */
+function rule(context, y, from, to, { colour = ink.line, dash = null } = {}) {
+  context.strokeStyle = colour;
+  context.lineWidth = 1;
+  if (dash) context.setLineDash(dash);
+  context.beginPath();
+  context.moveTo(from, Math.round(y) + 0.5);
+  context.lineTo(to, Math.round(y) + 0.5);
+  context.stroke();
+  if (dash) context.setLineDash([]);
+}
+
+/** A line from top to bottom, by its place. */
+function upright(context, x, top, bottom, { colour = ink.line, dash = null, width = 1 } = {}) {
+  context.strokeStyle = colour;
+  context.lineWidth = width;
+  if (dash) context.setLineDash(dash);
   context.beginPath();
   context.moveTo(x, top);
   context.lineTo(x, bottom);
   context.stroke();
+  if (dash) context.setLineDash([]);
+}
+
+function cursorLine(context, x, top, bottom) { upright(context, x, top, bottom, { colour: ink.accent, width: 1.5 }); }
+
+/** Step numbers along the bottom; past the trained depth a dashed line says where it ends. */
+function stepTicks(context, store, x, width, y, { top = 0, wanted = 5, size = 10.5 } = {}) {
+  const ticks = tickStep(store.span, wanted);
+  context.font = `400 ${size}px ${ink.font}`;
+  const wide = context.measureText(`${store.span}`).width / 2;
+  for (let t = 0; t <= store.span; t += ticks) label(context, `${t}`, Math.min(x(t), width - wide), y, { align: "center", size });
+  if (store.span > store.length) upright(context, Math.round(x(store.length)) + 0.5, top, y - 8, { colour: ink.muted, dash: [1, 3] });
+}
+
+/**
+ * Let a plot say its values where the pointer is, and go to the step that is clicked. `plot.place` holds left, right and width of
+ * what was drawn; `lines(store, step)` are the tooltip's lines, null where there is nothing to say.
+ */
+function wirePlot(plot, canvas, lines) {
+  const stepAt = (event) => {
+    const { store } = player;
+    if (!store || !plot.place) return null;
+    const { left, right, width } = plot.place;
+    const t = Math.round(((event.offsetX - left) / (width - left - right)) * store.span);
+    return t >= 0 && t <= store.span ? t : null;
+  };
+  plot.hover = null;
+  canvas.addEventListener("pointermove", (event) => {
+    const t = stepAt(event);
+    const told = t !== null && t >= 1 && t < player.store.rows ? lines(player.store, t, event) : null;
+    const before = plot.hover;
+    plot.hover = told ? t : null;
+    if (before !== plot.hover) redraw();
+    if (told) tip.show([{ name: "step", value: `${t}` }, ...told], event.clientX, event.clientY); else tip.hide();
+  });
+  canvas.addEventListener("pointerleave", () => { plot.hover = null; tip.hide(); redraw(); });
+  canvas.addEventListener("click", (event) => { const t = stepAt(event); if (t !== null) player.seek(t); });
+}
+
+function hoverLine(context, plot, x, top, bottom) {
+  if (plot.hover !== null && plot.hover !== undefined) upright(context, x(plot.hover), top, bottom, { colour: ink.muted, dash: [2, 3] });
 }

@@ -64,7 +64,7 @@ const recursion = {
     }
     const address = s === 0
       ? `before the first of ${model.halt_max_steps} supervision steps`
-      : `supervision ${s} of ${model.halt_max_steps} · H ${h} of ${model.H_cycles} · ${l === "H" ? "z_H" : `L ${l} of ${model.L_cycles}`}`;
+      : `supervision ${s} ${s > model.halt_max_steps ? `past ${model.halt_max_steps}` : `of ${model.halt_max_steps}`} · H ${h} of ${model.H_cycles} · ${l === "H" ? "z_H" : `L ${l} of ${model.L_cycles}`}`;
     say($("address"), address);
     mark($("track"), "aria-label", `Recursion track: ${address}`);
 
@@ -76,23 +76,36 @@ const recursion = {
       if (!data) {
         dress(node, "--fill", "var(--sunken)");
         dress(node, "--on", "var(--muted)");
-        say(value, NONE);
+        const off = settings.sites?.[site.name]?.enabled === false;
+        say(value, off ? "off" : NONE);
         say(rank, `of D ${site.dim}`);
-        explain(node, () => `${site.name}: inputs of width ${site.dim}. Nothing has run yet.`);
+        node.classList.remove("low", "saturated");
+        mark(node, "aria-pressed", store.selected === i);
+        explain(node, () => `${site.name}: inputs of width ${site.dim}. ${off ? "This site is not tracked." : "Nothing has run yet."}`);
         return;
       }
-      const colour = cividis(store.scaled(data.fidelity));
-      dress(node, "--fill", rgb(colour));
-      dress(node, "--on", inkOn(colour));
-      node.classList.toggle("low", data.fidelity < settings.min_fidelity);
+      const fidelity = store.fidelityOf(i, kindShown);
+      if (fidelity === null) {
+        dress(node, "--fill", "var(--sunken)");
+        dress(node, "--on", "var(--text)");
+      }
+      const colour = cividis(store.scaled(fidelity ?? 1));
+      if (fidelity !== null) {
+        dress(node, "--fill", rgb(colour));
+        dress(node, "--on", inkOn(colour));
+      }
+      node.classList.toggle("low", kindShown === store.measure && fidelity !== null && fidelity < store.setting(i, "min_fidelity"));
+      mark(node, "aria-pressed", store.selected === i);
       node.classList.toggle("saturated", data.state === "saturated");
-      say(value, data.rank ? fidelityText(data.fidelity) : "exact");
+      say(value, !data.rank ? "exact" : fidelityText(fidelity));
       say(rank, data.rank ? `k ${data.rank}` : `D ${site.dim}`);
       explain(node, () => {
         const cause = data.cause ? `. ${data.cause}` : "";
-        return `${site.name}: fidelity ${fidelityText(data.fidelity)}, rank ${data.rank} of ${site.dim}, ${data.state}${cause}.`;
+        const kinds = FIDELITIES.map((kind) => [kind, store.fidelityOf(i, kind)]).filter(([, value]) => value !== null);
+        return `${site.name}: ${kinds.map(([kind, value]) => `${kind} ${fidelityText(value)}`).join(", ")}, rank ${data.rank} of ${site.dim}, ${data.state}${cause}.`;
       });
     });
+    say($("scale-name"), kindShown === "energy" ? "site colour: fidelity" : `site colour: ${kindShown} fidelity`);
     say($("scale-low"), fixed(store.floor, 2));
     say($("scale-high"), scaleKind === "nines" ? "0.9999" : "1.00");
   },

@@ -2,7 +2,7 @@
 
 const IDS = [
   "play", "pause", "step", "back", "restart", "timeline", "board", "site-map", "model", "puzzle", "rank", "min-fidelity", "patience",
-  "speed", "fidelity-panel", "basis-panel", "memory-panel", "events-panel", "share-link", "status",
+  "speed", "fidelity-panel", "basis-panel", "memory-panel", "events-panel", "share-link", "status", "measure", "growth", "copy-python",
 ];
 
 let asked = false; // a drawing is due with the next picture
@@ -12,6 +12,11 @@ function drawAll() {
   if (!store) return;
   // Canvases first: to draw text on one, the browser needs all styles, which each write to the page makes stale.
   fidelityPlot.draw(store);
+  // Of the tabs only what is seen.
+  if (tabs.shows("tab-memory")) memory.paint(store);
+  if (tabs.shows("tab-halting")) halting.paint(store);
+  if (tabs.shows("tab-latents")) latents.paint(store);
+  if (tabs.shows("tab-spectrum")) spectrum.paint(store);
   basis.paint(store);
   timeline.draw(store);
   fidelityPlot.tell(store);
@@ -21,7 +26,11 @@ function drawAll() {
   headline.draw(store);
   events.draw(store);
   memory.draw(store);
+  halting.tell(store);
+  latents.tell(store);
+  spectrum.tell(store);
   basis.tell(store);
+  tuning.tell(store);
   drawStatus();
   syncControls();
   keepAddress(!player.playing);
@@ -51,6 +60,7 @@ function drawStatus() {
   const words = { paused: "paused", playing: "playing", done: "end of run", error: "stopped" };
   say($("status-pill"), player.loading ? "loading" : words[state]);
   mark($("status-pill"), "class", player.loading ? "loading" : state);
+  mark($("page"), "data-shows", player.expired ? "expired" : player.loading ? "loading" : state === "error" ? "error" : "run");
   mark(node, "aria-live", state === "playing" ? "off" : "polite");
   if (!store) return;
   const { frame } = store;
@@ -73,8 +83,11 @@ function built(store, opened) {
   board.build(store);
   recursion.build(store);
   memory.build(store);
+  tuning.build(store);
   const { model } = opened;
-  say($("about"), `${model.device} · ${model.dtype} · ${compact(model.parameters)} weights`);
+  say($("about"), `${model.device} · ${model.dtype} · batch ${store.options.batch ?? 1}`);
+  explain($("about"), () => `Where the model runs, its number format, and how many puzzles the run carries. ${compact(model.parameters)} weights, `
+    + `${model.H_cycles} H and ${model.L_cycles} L cycles, trained for ${model.halt_max_steps} supervision steps.`);
   for (const id of ["difficulty", "new-puzzle"]) $(id).toggleAttribute("data-off", !opened.generates);
 }
 
@@ -95,6 +108,13 @@ function select(position) {
   player.store.selected = position;
   selectedName = player.store.sites[position].name;
   redraw();
+  player.look();
+}
+
+/** Choose another kind of fidelity for map and plot. */
+function showKind(kind) {
+  kindShown = kind;
+  redraw();
 }
 
 // Gradio's controls show what the run really uses. They are told only where they differ from what they show.
@@ -112,10 +132,11 @@ function syncControls() {
 
 function controls() {
   const { store } = player;
-  const { rank, min_fidelity, patience, refresh } = store.settings;
+  const { rank, min_fidelity, patience, refresh, measure, growth } = store.settings;
   const update = (value) => ({ __type__: "update", value });
   return [
     update(store.model.name), update(difficulty), { ...update(store.puzzle.id), choices: choicesOf(difficulty) }, update(rank), update(min_fidelity), update(patience), update(refresh),
+    update(measure), update(growth),
   ];
 }
 
@@ -129,13 +150,10 @@ function on(name, value) {
     case "back": return player.back();
     case "restart": return player.restart();
     case "share": return share();
+    case "python": return copyPython();
     case "help": return help();
     case "theme": return switchTheme();
     case "speed": player.setSpeed(Number(value)); return sayExtras();
-    case "ledger":
-      ledger = value;
-      if (store) { store.ledger = value; redraw(); }
-      return undefined;
     case "difficulty": {
       const first = choicesOf(value).find(([, id]) => !id.startsWith("generated:"));
       difficulty = value;
@@ -144,7 +162,7 @@ function on(name, value) {
     case "generate": return openWith({ puzzle: `generated:${difficulty}:${crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000}` });
     case "model": return value && value !== store?.model.name ? openWith({ model: value, puzzle: null }) : undefined;
     case "puzzle": return value && value !== store?.puzzle.id ? openWith({ puzzle: value }) : undefined;
-    case "rank": case "min-fidelity": case "patience": case "refresh":
+    case "rank": case "min-fidelity": case "patience": case "refresh": case "measure": case "growth":
       if (value !== null && value !== "") tune(name.replace("-", "_"), value);
       return undefined;
     default: return undefined;
@@ -160,13 +178,26 @@ function tune(name, value) {
   sayExtras();
 }
 
-function openWith({ model = player.store?.model.name, puzzle = player.store?.puzzle.id }) {
+/** A new run with the settings and options as they are now. */
+function openWith({ model = player.store?.model.name, puzzle = player.store?.puzzle.id, batch = null }) {
   const query = new URLSearchParams();
   if (model) query.set("model", model);
   if (puzzle) query.set("puzzle", puzzle);
-  const settings = player.store?.settings;
-  if (settings) {
-    for (const [name, value] of Object.entries(settings)) query.set(name, name === "rank" ? `${value}%` : `${value}`);
+  const { sites = {}, ...settings } = player.store?.settings ?? {};
+  for (const [name, value] of Object.entries(settings)) query.set(name, name === "rank" ? `${value}%` : `${value}`);
+  if (model === player.store?.model.name) {
+    // Another model has other sites.
+    for (const [name, own] of Object.entries(sites)) {
+      const parts = [name.replace(/[%~:]/g, (sign) => encodeURIComponent(sign).replace("~", "%7E"))];
+      if (own.rank !== undefined) parts.push(`rank=${own.rank}%`);
+      if (own.min_fidelity !== undefined) parts.push(`eps=${own.min_fidelity}`);
+      if (own.enabled === false) parts.push("off");
+      query.append("site", parts.join("~"));
+    }
+  }
+  const options = { ...player.store?.options, ...(batch ? { batch } : {}) };
+  for (const [name, value] of Object.entries(options)) {
+    if (name === "batch" ? Number(value) > 1 : value) query.set(name, name === "batch" ? `${value}` : "1");
   }
   player.open(`?${query}`);
 }
@@ -198,19 +229,40 @@ function keepAddress(now) {
 async function share() {
   if (!player.store) return;
   const link = `${location.origin}${location.pathname}?${player.store.link}`;
-  let copied = false;
+  const copied = await copy(link);
+  notify(copied ? `link to step ${player.store.frame.index} copied` : `the link is in the address bar: ${link}`);
+}
+
+/** The present policy and view as a Python script. */
+async function copyPython() {
+  const { store } = player;
+  if (!store) return;
+  let reply = null;
   try {
-    await navigator.clipboard.writeText(link);
-    copied = true;
+    reply = await server.python_run({ run: store.run, at: store.frame.index });
+  } catch {
+    reply = null;
+  }
+  if (typeof reply?.python !== "string") { notify(reply?.error ?? "the studio does not answer: is it still running?", { lasting: true }); return; }
+  const lines = reply.python.trimEnd().split("\n").length;
+  const copied = await copy(reply.python);
+  notify(copied ? `${lines} lines of Python copied: this run up to step ${store.frame.index}` : "this browser does not allow copying");
+}
+
+/** Copy a text; whether that worked. */
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
   } catch {
     // Without a secure origin there is no clipboard: copy the old way.
     const field = make("textarea", { "aria-hidden": "true" }, document.body);
-    field.value = link;
+    field.value = text;
     field.select();
-    copied = document.execCommand("copy");
+    const copied = document.execCommand("copy");
     field.remove();
+    return copied;
   }
-  notify(copied ? `link to step ${player.store.frame.index} copied` : `the link is in the address bar: ${link}`);
 }
 
 let noticeTimer = null;
@@ -241,6 +293,7 @@ function applyTheme() {
   document.body.classList.toggle("dark", dark);
   readInk();
   recursion.drawScale();
+  spectrum.drawScale();
   redraw();
 }
 
@@ -277,7 +330,7 @@ function wireKeys() {
     if (event.key === "ArrowLeft" && !slider) return () => player.back();
     if (event.key === "r" || event.key === "R") return () => player.restart();
     if (event.key === "?") return help;
-    return null;
+    return pageKey(event.key);
   };
   document.addEventListener("keydown", (event) => {
     const action = handled(event);
@@ -289,25 +342,67 @@ function wireKeys() {
   document.addEventListener("keyup", (event) => { if (event.key === " " && handled(event)) event.preventDefault(); });
 }
 
-/** Tell the server at once that this run is not needed any more; without it the idle limit frees it. */
+/** Keys that choose what is looked at. */
+function pageKey(key) {
+  const { store } = player;
+  const count = store?.sites.length ?? 0;
+  if (count && /^[1-9]$/.test(key) && Number(key) <= count) return () => select(Number(key) - 1);
+  if (count && key === "[") return () => select(((store.selected ?? 0) + count - 1) % count);
+  if (count && key === "]") return () => select(((store.selected ?? 0) + 1) % count);
+  switch (key.toLowerCase()) {
+    case "m": return () => tabs.next($("memory-tabs"));
+    case "b": return () => tabs.next($("basis-tabs"));
+    case "f": return () => showKind(FIDELITIES[(FIDELITIES.indexOf(kindShown) + 1) % FIDELITIES.length]);
+    case "d": return switchTheme;
+    default: return null;
+  }
+}
+
+// A reload keeps the run. Its id is kept only while no page uses it, so that a tab that is doubled gets a run of its own.
+const LEFT = "laser-studio-left";
+
+function leave() {
+  try {
+    sessionStorage.setItem(LEFT, JSON.stringify({ run: player.store.run, at: player.store.frame.index, address: location.search, site: selectedName, kind: kindShown }));
+  } catch { /* a new run then */ }
+}
+
+/** The run this tab had before it was reloaded, where the address still says the same; "" where there is none. */
+function comeBack() {
+  try {
+    const left = JSON.parse(sessionStorage.getItem(LEFT) ?? "null");
+    sessionStorage.removeItem(LEFT);
+    if (!left || left.address !== location.search) return "";
+    selectedName = left.site;
+    if (FIDELITIES.includes(left.kind)) kindShown = left.kind;
+    return String(left.run);
+  } catch {
+    return "";
+  }
+}
+
+/** Tell the server that this page goes away; its run is freed soon after, unless the page comes back. */
 function wireGoodbye() {
   const config = window.gradio_config ?? {};
   const hub = config.components?.find((component) => component.props?.elem_id === "hub");
   addEventListener("pagehide", () => {
     if (!player.store || !hub) return;
     player.halt();
-    const body = JSON.stringify({ data: { run: player.store.run }, component_id: hub.id, fn_name: "close_run", session_hash: "closing" });
+    leave();
+    const body = JSON.stringify({ data: { run: player.store.run }, component_id: hub.id, fn_name: "leave_run", session_hash: "closing" });
     const url = `${config.root ?? ""}${config.api_prefix ?? ""}/component_server`;
     navigator.sendBeacon(url, new Blob([body], { type: "application/json" }));
     player.expired = true;
   });
-  addEventListener("pageshow", (event) => { if (event.persisted) player.open(location.search); });
+  addEventListener("pageshow", (event) => { if (event.persisted) player.open(location.search, comeBack()); });
 }
 
 const TIPS = {
-  rank: "Directions kept at every site, as a share of its width D. Acts from the next refresh.",
-  "min-fidelity": "ε: a window that keeps less of its energy than this is a miss.",
+  rank: "Directions kept at every site, as a share of its width D. Acts from the next refresh, and takes sites that have grown back to it.",
+  "min-fidelity": "ε: a window whose fidelity, of the kind the rule reads, is lower than this is a miss.",
   patience: "p: after this many misses in a row the basis is reset by SVD.",
+  growth: "Directions added at a miss: the leading ones of what the basis leaves over.",
+  measure: "The fidelity that the rule reads: of all energy, with the mean removed, or of the model's answer (measured, so it costs time).",
   refresh: "When a window ends and the basis is refreshed: at every step, H cycle or supervision step.",
   speed: "Steps per second while playing; at the right end as fast as it goes.",
   play: "Play (Space)",
@@ -315,12 +410,13 @@ const TIPS = {
   step: "One recursion step (→)",
   back: "One step back (←)",
   restart: "Restart with the settings as they are now (R)",
+  "copy-python": "Copy this policy and view as a Python script that runs without the studio.",
   "share-link": "Copy a link that opens this view, paused at this step.",
   model: "Shipped models, and those named at the start.",
   puzzle: "Held-out puzzles: the model was never trained on them.",
   difficulty: "Which puzzles are offered, and how hard a new one is.",
   "new-puzzle": "Generate a held-out puzzle with exactly one solution.",
-  theme: "Light or dark",
+  theme: "Light or dark (D)",
   keys: "Keys and how to read the screen (?)",
   ledger: "history: what time travel really holds. training: what one training step would hold of the linear inputs with these bases.",
 };
@@ -344,13 +440,18 @@ function start() {
   wireGoodbye();
   followSystem();
   $("scale-kind").addEventListener("click", switchScale);
-  fidelityPlot.wire($("fidelity-plot"), () => player.store, redraw, (step) => player.seek(step));
+  for (const input of document.querySelectorAll("#kinds input")) input.addEventListener("change", () => showKind(input.value));
+  for (const input of document.querySelectorAll("#ledger input")) {
+    input.addEventListener("change", () => { ledger = input.value; if (player.store) { player.store.ledger = ledger; redraw(); } });
+  }
+  tabs.wire(() => { redraw(); player.look(); });
+  for (const panel of [fidelityPlot, memory, halting, latents, spectrum, basis, tuning]) panel.wire();
   timeline.wire($("timeline"), () => player.store, (step) => player.seek(step));
   const range = document.querySelector("#speed input[type=range]");
   if (range) { player.speed = Number(range.value); player.fastest = Number(range.max); }
   sayExtras();
   applyTheme();
-  player.open(location.search);
+  player.open(location.search, comeBack());
 }
 
 if (window.laserStudio) {

@@ -10,7 +10,7 @@ const timeline = {
     const { context, width, height } = made;
     const narrow = width < 520;
     const left = narrow ? 62 : 106, right = 14, head = 18;
-    const x = (t) => left + (t / store.length) * (width - left - right);
+    const x = (t) => left + (t / store.span) * (width - left - right);
     this.place = { left, right, width };
     const lane = (height - head - 2) / LANES.length;
     const top = (n) => head + n * lane;
@@ -19,7 +19,7 @@ const timeline = {
     const per = store.model.H_cycles * (store.model.L_cycles + 1);
 
     context.lineWidth = 1;
-    const supervisions = Math.round(store.length / per);
+    const supervisions = Math.round(store.span / per);
     const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / 26)));
     const current = store.frame.s;
     for (let s = 0; s <= supervisions; s++) {
@@ -32,7 +32,9 @@ const timeline = {
       if (s < supervisions) {
         const middle = x((s + Math.min(every, supervisions - s) / 2) * per);
         const here = current - 1 >= s && current - 1 < s + every;
-        label(context, `s${s + 1}`, middle, 9, { align: "center", colour: here ? ink.accent : ink.muted, weight: here ? 600 : 400 });
+        // Beside the cursor, not under it.
+        const beside = Math.abs(middle - x(now)) < 13 ? x(now) + 16 : middle;
+        label(context, `s${s + 1}`, beside, 9, { align: "center", colour: here ? ink.accent : ink.muted, weight: here ? 600 : 400 });
       }
     }
     const names = narrow ? ["changes", "resets", "q_halt", "residual"] : LANES;
@@ -49,21 +51,19 @@ const timeline = {
     const room = lane - 8;
     const wide = Math.max(1, x(1) - x(0) - 1);
     context.fillStyle = ink.changes;
-    for (let t = 1; t < store.rows; t++) {
-      if (!store.changed[t]) continue;
-      const tall = Math.max(1.5, (store.changed[t] / store.maxChanged) * room);
+    extremes(store.changed, 1, store.rows, stepsPerPixel(0, store.span, x), (t, _, most) => {
+      if (!most) return;
+      const tall = Math.max(1.5, (most / store.maxChanged) * room);
       context.globalAlpha = t > now ? 0.3 : 1;
       context.fillRect(x(t) - wide, base(0) - tall, wide, tall);
-    }
+    });
     context.globalAlpha = 1;
 
-    for (const event of store.events) {
-      const draw = EVENT_MARKS[event.kind];
-      if (!draw) continue;
-      context.globalAlpha = event.step > now ? 0.3 : 1;
-      draw(context, x(event.step), top(1) + lane / 2 - 1);
+    for (const [kind, draw] of Object.entries(EVENT_MARKS)) marksAt(context, store.marks[kind], x, now, (at) => draw(context, at, top(1) + lane / 2 - 1));
+    if (store.span > store.length) {
+      upright(context, Math.round(x(store.length)) + 0.5, 4, height, { colour: ink.muted, dash: [2, 3], width: 1.3 });
+      label(context, "trained depth", x(store.length) - 5, height - 5, { align: "right", size: 9.5 });
     }
-    context.globalAlpha = 1;
 
     const half = base(2) - 0.5 * room;
     context.strokeStyle = ink.line;
@@ -89,9 +89,9 @@ const timeline = {
 
   tell(store) {
     const node = $("timeline"), now = store.frame.index;
-    mark(node, "aria-valuemax", store.length);
+    mark(node, "aria-valuemax", store.span);
     mark(node, "aria-valuenow", now);
-    mark(node, "aria-valuetext", `step ${now} of ${store.length}`);
+    mark(node, "aria-valuetext", `step ${now} of ${store.span}`);
   },
 
   wire(node, getStore, seek) {
@@ -99,7 +99,7 @@ const timeline = {
       const { left, right, width } = this.place;
       const box = node.getBoundingClientRect();
       const share = (event.clientX - box.left - left) / (width - left - right);
-      return Math.round(Math.min(1, Math.max(0, share)) * getStore().length);
+      return Math.round(Math.min(1, Math.max(0, share)) * getStore().span);
     };
     let dragging = false;
     node.addEventListener("pointerdown", (event) => {
@@ -113,16 +113,10 @@ const timeline = {
   },
 };
 
+// In this order, so that a reset lies on top of the growth of another site.
 const EVENT_MARKS = {
-  reset: (context, x, y) => triangle(context, x, y, 5.5, ink.red),
-  grew: (context, x, y) => triangle(context, x, y, 4.5, ink.amber, true),
   policy: (context, x, y) => { context.fillStyle = ink.accent; context.fillRect(x - 1.5, y - 5, 3, 10); },
+  grew: (context, x, y) => triangle(context, x, y, 4.5, ink.amber, true),
+  reset: (context, x, y) => triangle(context, x, y, 5.5, ink.red),
   solved: (context, x, y) => disc(context, x, y, 4, ink.green),
 };
-
-function disc(context, x, y, radius, colour) {
-  context.beginPath();
-  context.arc(x, y, radius, 0, 7);
-  context.fillStyle = colour;
-  context.fill();
-}

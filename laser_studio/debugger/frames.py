@@ -167,6 +167,8 @@ class Frame:
             "flips": self.flips,
             "gradient": self.gradient,
             "batch_solved": self.batch_solved,
+            "batch_right": self.batch_right,
+            "right": self.right,
             "events": [asdict(event) for event in self.events],
             "sites": {
                 name: [
@@ -177,6 +179,7 @@ class Frame:
                     site.centred,
                     site.functional,
                     site.best,
+                    site.window_fidelity,
                 ]
                 for name, site in self.sites.items()
             },

@@ -106,12 +106,33 @@ class Catalogue:
         for puzzle in self.puzzles(name):
             if puzzle.name == puzzle_id:
                 return puzzle
-        if match := _GENERATED.fullmatch(puzzle_id):
+        if (recipe := read_generated(puzzle_id)) is not None:
             domain, size = self.task(name)
             if not self.can_generate(name):
                 raise StudioError(f"no {domain} of size {size} can be generated")
-            return generated(domain, size, match[1], int(match[2]))
+            return generated(domain, size, *recipe)
         raise StudioError(f"no puzzle {clean(puzzle_id)!r} for this model")
+
+    def companions(self, name: str, puzzle_id: str, count: int) -> list[tuple[str, Puzzle]]:
+        """`count` puzzles to run beside one, as (id, puzzle); always the same ones.
+
+        They are those of the same difficulty that follow it in the model's bundled set, and after the last the first again
+        (also once all have been taken, so a small set repeats). A generated puzzle is followed by the first ones of its
+        difficulty. Where there is no bundled set, the seeds after the puzzle's own are generated.
+        """
+        if count < 1:
+            return []
+        puzzle, recipe = self.puzzle(name, puzzle_id), read_generated(puzzle_id)
+        difficulty = puzzle.difficulty if recipe is None else recipe[0]
+        alike = [other for other in self.puzzles(name) if other.difficulty == difficulty]
+        if alike or recipe is None:
+            names = [other.name for other in alike]
+            first = names.index(puzzle_id) + 1 if puzzle_id in names else 0
+            chosen = [alike[(first + offset) % len(alike)] for offset in range(count)]
+            return [(other.name, other) for other in chosen]
+        _, seed = recipe
+        ids = [f"generated:{difficulty}:{(seed + offset) % (MAX_SEED + 1)}" for offset in range(1, count + 1)]
+        return [(one, self.puzzle(name, one)) for one in ids]
 
     def domain(self, name: str) -> Domain:
         """The kind of puzzle a model was trained on."""
@@ -121,8 +142,19 @@ class Catalogue:
 @lru_cache(maxsize=16)
 def bundled_for(domain: str, size: int) -> tuple[Puzzle, ...]:
     """The bundled puzzles of a kind and size."""
-    name = f"{domain}-{size}x{size}"
+    name = set_name(domain, size)
     return tuple(load_puzzles(name)) if name in bundled_sets() else ()
+
+
+def set_name(domain: str, size: int) -> str:
+    """The name a bundled set of this kind and size has."""
+    return f"{domain}-{size}x{size}"
+
+
+def read_generated(puzzle_id: str) -> tuple[Any, int] | None:
+    """(difficulty, seed) of the id of a generated puzzle; None for any other."""
+    match = _GENERATED.fullmatch(puzzle_id)
+    return (match[1], int(match[2])) if match else None
 
 
 @lru_cache(maxsize=64)

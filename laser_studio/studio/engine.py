@@ -1,4 +1,4 @@
-"""The engine in a process of its own, behind the same five functions as `Channel`.
+"""The engine in a process of its own, behind the same functions as `Channel`.
 
 Two things are won. torch and Gradio, seconds of importing each, load side by side on two cores; and a long step never holds
 up the server that other pages wait for. Should the engine die, its runs are lost and their pages are told to reload, and the
@@ -31,7 +31,7 @@ SHORTEST_LIFE_SECONDS = 20.0  # an engine that dies sooner is not started again 
 MAX_QUICK_DEATHS = 3
 
 _STOP = "stop"
-FUNCTIONS = ("open", "advance", "command", "tune", "close")
+FUNCTIONS = ("open", "advance", "command", "tune", "python", "leave", "close")
 
 
 class Live(Protocol):
@@ -44,6 +44,10 @@ class Live(Protocol):
     def command(self, data: Any) -> dict[str, Any]: ...
 
     def tune(self, data: Any) -> dict[str, Any]: ...
+
+    def python(self, data: Any) -> dict[str, Any]: ...
+
+    def leave(self, data: Any) -> dict[str, Any]: ...
 
     def close(self, data: Any) -> dict[str, Any]: ...
 
@@ -104,6 +108,14 @@ class EngineProcess:
     def tune(self, data: Any) -> dict[str, Any]:
         """See `Channel.tune`."""
         return self._call("tune", data)
+
+    def python(self, data: Any) -> dict[str, Any]:
+        """See `Channel.python`."""
+        return self._call("python", data)
+
+    def leave(self, data: Any) -> dict[str, Any]:
+        """See `Channel.leave`."""
+        return self._call("leave", data)
 
     def close(self, data: Any) -> dict[str, Any]:
         """See `Channel.close`."""

@@ -20,7 +20,11 @@ from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
 
 # In this order, as one function: each file uses what stands before it.
-SCRIPTS = ("base.js", "store.js", "board.js", "recursion.js", "plots.js", "panels.js", "timeline.js", "player.js", "studio.js")
+SCRIPTS = (
+    "base.js", "columns.js", "store.js", "board.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js", "latents.js",
+    "spectrum.js", "basis.js", "panels.js", "timeline.js", "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
+    "studio.js",
+)  # fmt: skip
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
 
 # No font is fetched: these are the names of what is installed.
@@ -75,6 +79,7 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             puzzle = gr.Dropdown([], label="Puzzle", show_label=False, elem_id="puzzle", interactive=True, num_choices_shown=None)
             new_puzzle = gr.Button("new puzzle", elem_id="new-puzzle")
             _panel(panels.ABOUT, "about-block")
+            python = gr.Button("copy as Python", elem_id="copy-python")
             share = gr.Button("copy link", elem_id="share-link")
             keys = gr.Button("? keys", elem_id="keys")
             look = gr.Button("◐ theme", elem_id="theme")
@@ -86,15 +91,13 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
                     _panel(panels.TRACKER_HEAD, "tracker-head")
                     rank = _slider("rank", "rank", step=1)
                     min_fidelity = _slider("min_fidelity", "min fidelity ε", step=0.005)
+                    _panel(panels.RANK_NOTE, "rank-note-block")
                     patience = _slider("patience", "patience p", step=1)
-                    refresh = gr.Radio(
-                        [("step", "step"), ("cycle", "cycle"), ("superv.", "supervision")],
-                        value=CONTROLS["refresh"].default,
-                        label="refresh",
-                        elem_id="refresh",
-                        elem_classes="segmented",
-                        interactive=True,
-                    )
+                    refresh = _radio("refresh", "refresh", ("step", "cycle", ("superv.", "supervision")))
+                    measure = _radio("measure", "rule reads", ("energy", "centred", "functional"))
+                    with gr.Column(elem_id="more"):
+                        growth = _slider("growth", "growth at a miss", step=1)
+                        _panel(panels.MORE, "more-block")
             with gr.Column(elem_id="middle"):
                 _panel(panels.RECURSION, "recursion-block")
                 _panel(panels.HEADLINE, "headline-block")
@@ -102,23 +105,14 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             with gr.Column(elem_id="right"):
                 _panel(panels.FIDELITY, "fidelity-block")
                 with gr.Row(elem_id="lower-right"):
-                    with gr.Column(elem_id="memory-panel", elem_classes="card"):
-                        ledger = gr.Radio(
-                            [("history", "history"), ("training", "training")],
-                            value="history",
-                            label="ledger",
-                            show_label=False,
-                            elem_id="ledger",
-                            elem_classes="segmented",
-                            interactive=True,
-                        )
-                        _panel(panels.MEMORY, "memory-block")
+                    _panel(panels.MEMORY, "memory-block")
                     _panel(panels.BASIS, "basis-block")
 
         with gr.Column(elem_id="deck", elem_classes="card"):
             with gr.Row(elem_id="transport"):
                 buttons = {name: gr.Button(text, elem_id=name) for name, text in _TRANSPORT}
                 speed = gr.Slider(1, SPEED_MAX, value=SPEED_DEFAULT, step=1, label="speed", elem_id="speed", interactive=True, buttons=[])
+                _panel(panels.DEPTH, "depth-block")
                 _panel(panels.STATUS, "status-block")
             _panel(panels.TIMELINE, "timeline-block")
 
@@ -130,11 +124,12 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             server_functions=_served(channel),
         )
 
-        for name, button in (*buttons.items(), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle)):
+        for name, button in (*buttons.items(), ("python", python), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle)):
             button.click(fn=None, js=_tell(name), show_progress="hidden")
-        for control in (model, difficulty, puzzle, rank, min_fidelity, patience, refresh, ledger, speed):
+        tracker = [rank, min_fidelity, patience, refresh, measure, growth]
+        for control in (model, difficulty, puzzle, *tracker, speed):
             control.input(fn=None, inputs=[control], js=_tell(str(control.elem_id), "value"), show_progress="hidden")
-        shown = [model, difficulty, puzzle, rank, min_fidelity, patience, refresh]
+        shown = [model, difficulty, puzzle, *tracker]
         # The other way: the script asks for the controls to show what the run really uses.
         hub.sync(fn=None, js="() => window.laserStudio.controls()", outputs=shown, show_progress="hidden")
     return page
@@ -162,10 +157,16 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def tune_run(data: Any) -> dict[str, Any]:
         return channel.tune(data)
 
+    def python_run(data: Any) -> dict[str, Any]:
+        return channel.python(data)
+
+    def leave_run(data: Any) -> dict[str, Any]:
+        return channel.leave(data)
+
     def close_run(data: Any) -> dict[str, Any]:
         return channel.close(data)
 
-    return [open_run, advance_run, command_run, tune_run, close_run]
+    return [open_run, advance_run, command_run, tune_run, python_run, leave_run, close_run]
 
 
 def _panel(html: str, elem_id: str) -> gr.HTML:
@@ -178,4 +179,15 @@ def _slider(name: str, label: str, *, step: float) -> gr.Slider:
     # No reset button: the number itself can be typed.
     return gr.Slider(
         info.low, info.high, value=info.default, step=step, label=label, elem_id=name.replace("_", "-"), interactive=True, buttons=[]
+    )
+
+
+def _radio(name: str, label: str, choices: tuple[str | tuple[str, str], ...]) -> gr.Radio:
+    return gr.Radio(
+        [choice if isinstance(choice, tuple) else (choice, choice) for choice in choices],
+        value=CONTROLS[name].default,
+        label=label,
+        elem_id=name,
+        elem_classes="segmented",
+        interactive=True,
     )

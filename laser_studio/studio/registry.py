@@ -1,7 +1,8 @@
 """Runs of all open pages, under a count, a byte cap and an idle limit. No Gradio and no torch here.
 
-A page knows its run by an unguessable id and nothing else. A run is closed when its page says so, when it has been idle for
-too long, or when newer runs need its place; the page is then told to reload. One sweeper thread lives only while runs do.
+A page knows its run by an unguessable id and nothing else. A run is closed when its page says so, a while after its page has
+left without coming back, when it has been idle for too long, or when newer runs need its place; a page that still has it is
+then told to reload. One sweeper thread lives only while runs do.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Entry(Generic[Item]):
     id: str
     item: Item
     used: float
+    leaves: float | None = None  # when it is closed, unless it is used before
     lock: threading.RLock = field(default_factory=threading.RLock)
     closed: bool = False
 
@@ -50,7 +52,8 @@ class Entry(Generic[Item]):
 class Registry(Generic[Item]):
     """At most `capacity` runs holding at most `max_bytes` together; idle for `idle_seconds` means closed.
 
-    A newcomer takes the place of the run that has been idle longest, but of none that was used within `grace_seconds`.
+    A newcomer takes the place of a run whose page has left, else of the one that has been idle longest, but of none that was
+    used within `grace_seconds`.
     """
 
     def __init__(
@@ -99,8 +102,16 @@ class Registry(Generic[Item]):
             entry = self._entries.get(run) if isinstance(run, str) and len(run) <= 64 else None
             if entry is None:
                 raise StudioError("this session has expired: reload the page", expired=True)
-            entry.used = self._clock()
+            entry.used, entry.leaves = self._clock(), None
             return entry
+
+    def leave(self, run: object, seconds: float) -> None:
+        """Close a run in so many seconds, unless it is used again; an id that is not of an open run does nothing."""
+        with self._guard:
+            entry = self._entries.get(run) if isinstance(run, str) else None
+            if entry is not None:
+                entry.leaves = self._clock() + seconds
+                self._wake.notify_all()
 
     def close(self, run: object) -> None:
         """Close a run; an id that is not of an open run does nothing."""
@@ -116,7 +127,7 @@ class Registry(Generic[Item]):
             self.close(run)
 
     def sweep(self) -> int:
-        """Close what has been idle too long, and the idlest while all together hold too many bytes; returns how many."""
+        """Close what was left or has been idle too long, and the idlest while all together hold too many bytes; returns how many."""
         with self._guard:
             leaving = self._surplus(0)
             for entry in leaving:
@@ -126,15 +137,16 @@ class Registry(Generic[Item]):
         return len(leaving)
 
     def _surplus(self, room: int) -> list[Entry[Item]]:
-        """Entries to close so that `room` more fit, the idlest first. The guard is held."""
+        """Entries to close so that `room` more fit, those that were left and then the idlest first. The guard is held."""
         now = self._clock()
-        by_age = sorted(self._entries.values(), key=lambda entry: entry.used)
-        leaving = [entry for entry in by_age if now - entry.used > self.idle_seconds]
-        staying = [entry for entry in by_age if now - entry.used <= self.idle_seconds]
+        by_age = sorted(self._entries.values(), key=lambda entry: (entry.leaves is None, entry.used))
+        over = [now - entry.used > self.idle_seconds or (entry.leaves is not None and now >= entry.leaves) for entry in by_age]
+        leaving = [entry for entry, ends in zip(by_age, over, strict=True) if ends]
+        staying = [entry for entry, ends in zip(by_age, over, strict=True) if not ends]
         held = sum(entry.item.nbytes for entry in staying)
         while staying and (len(staying) + room > self.capacity or held > self.max_bytes):
             oldest = staying[0]
-            if now - oldest.used < self.grace_seconds:
+            if oldest.leaves is None and now - oldest.used < self.grace_seconds:
                 break
             held -= oldest.item.nbytes
             leaving.append(staying.pop(0))
@@ -148,11 +160,17 @@ class Registry(Generic[Item]):
     def _sweep_while_used(self) -> None:
         while True:
             with self._guard:
-                self._wake.wait(timeout=min(30.0, self.idle_seconds / 4))
+                self._wake.wait(timeout=self._rest())
                 if not self._entries:
                     self._sweeper = None
                     return
             self.sweep()
+
+    def _rest(self) -> float:
+        """Seconds until there may be something to close. The guard is held."""
+        left = [entry.leaves for entry in self._entries.values() if entry.leaves is not None]
+        usual = min(30.0, self.idle_seconds / 4)
+        return min(usual, max(0.01, min(left) - self._clock())) if left else usual
 
 
 def _close(entry: Entry[Item]) -> None:

@@ -38,6 +38,7 @@ def serve(
 
     from laser_studio.studio import layout
     from laser_studio.studio.head import HeadMiddleware
+    from laser_studio.studio.plotly_file import PlotlyMiddleware
 
     page = layout.build_page(catalogue, engine)
     page.queue(max_size=64)
@@ -64,7 +65,7 @@ def serve(
                 state_session_capacity=1_000,
                 favicon_path=str(layout.favicon()),
                 theme=layout.theme(),
-                app_kwargs={"middleware": [Middleware(HeadMiddleware, html=layout.head())]},
+                app_kwargs={"middleware": [Middleware(PlotlyMiddleware), Middleware(HeadMiddleware, html=layout.head())]},
             )
     except OSError as failure:
         engine.stop()

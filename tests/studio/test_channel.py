@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
-from laser_studio.debugger import Session
+from laser_studio.debugger import Measures, Session
 from laser_studio.laser import LaserPolicy
 from laser_studio.puzzles import load_puzzles
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.channel import Channel
-from laser_studio.studio.links import TrackerView
+from laser_studio.studio.controls import RunOptions, TrackerView
+from laser_studio.studio.presets import presets_json
+from laser_studio.studio.registry import Registry
 
 LENGTH = 12  # 2 supervision steps × 2 H cycles × (2 + 1)
 
@@ -40,6 +42,7 @@ def plain(frame: dict[str, Any]) -> dict[str, Any]:
         event.pop("seconds")
     for site in frame["sites"].values():
         site.pop("angles", None)
+        site.pop("best_angles", None)
     frame["confidence"] = [round(value, 4) for value in frame["confidence"]]
     return frame
 
@@ -53,7 +56,9 @@ def test_opening_shows_step_0_and_everything_the_page_draws(channel: Channel) ->
     assert {site["name"]: site["dim"] for site in reply["sites"]}["layers.0.mlp.down_proj"] == 256
     assert reply["puzzle"]["domain"] == "sudoku" and reply["puzzle"]["blocks"] == (2, 2)
     assert reply["puzzle"]["symbols"] == ["", "1", "2", "3", "4"]
-    assert reply["settings"] == TrackerView().to_json()
+    assert reply["settings"] == reply["defaults"] == TrackerView().to_json()
+    assert reply["options"] == RunOptions().to_json() and reply["presets"] == presets_json()
+    assert not reply["resumed"] and reply["spectra"] is None and reply["best_turns"] == {}
     assert reply["puzzles"] and reply["notices"] == [] and reply["cost"] is None
     assert "solution" not in json.dumps(reply["puzzle"])
 
@@ -129,7 +134,7 @@ def test_settings_act_from_the_next_step_and_drop_the_future(channel: Channel, c
     before = reply["epoch"]
     reply = channel.tune({**known(reply, run), "changes": {"rank": 60, "min_fidelity": 1.0, "patience": 1}})
     assert reply["epoch"] > before and reply["head"] == 4
-    assert reply["settings"] == {"rank": 60, "min_fidelity": 1.0, "patience": 1, "refresh": "cycle"}
+    assert reply["settings"] == TrackerView(rank=60, min_fidelity=1.0, patience=1).to_json()
     session.seek(4)
     session.set_policy(LaserPolicy(rank="60%", min_fidelity=1.0, patience=1))
     while reply["state"] == "paused":
@@ -160,7 +165,7 @@ def test_a_page_that_missed_the_change_gets_its_rows_anew(channel: Channel) -> N
 
 
 def test_a_page_from_long_ago_gets_everything(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("laser_studio.studio.channel.EPOCHS_REMEMBERED", 2)
+    monkeypatch.setattr("laser_studio.studio.run.EPOCHS_REMEMBERED", 2)
     reply = opened(channel)
     run = reply["run"]
     old = reply = channel.command({**known(reply, run), "name": "seek", "value": 6})
@@ -269,10 +274,10 @@ def test_opening_anew_replaces_the_old_run(channel: Channel) -> None:
 @pytest.mark.parametrize(
     "data", [None, 1, "x", [], ["a"], {"nonsense": 1}, {"run": 5}, {str(i): i for i in range(100)}, {"run": "x" * 10_000}]
 )
-@pytest.mark.parametrize("name", ["advance", "command", "tune", "close", "open"])
+@pytest.mark.parametrize("name", ["advance", "command", "tune", "python", "leave", "close", "open"])
 def test_nonsense_is_answered_with_one_plain_message(channel: Channel, name: str, data: Any) -> None:
     reply = getattr(channel, name)(data)
-    if name in ("open", "close") and "error" not in reply:
+    if name in ("open", "close", "leave") and "error" not in reply:
         return
     assert set(reply) == {"error", "expired"}
     assert reply["error"].isprintable() and 0 < len(reply["error"]) < 400 and "Traceback" not in reply["error"]
@@ -295,6 +300,15 @@ def test_nonsense_is_answered_with_one_plain_message(channel: Channel, name: str
         ("tune", {"changes": {"__class__": "x"}}),
         ("tune", {"changes": {"min_fidelity": {"a": 1}}}),
         ("tune", {"changes": "all"}),
+        ("tune", {"changes": {"rank": 60, "best": "perhaps"}}),
+        ("tune", {"changes": {"best": True, "rank": 0}}),
+        ("tune", {"changes": {"batch": 4}}),
+        ("tune", {"changes": {"refresh": "\x1b[31mred"}}),
+        ("tune", {"changes": {"sites": {"layers.9.mlp.down_proj": {"enabled": False}}}}),
+        ("tune", {"changes": {"sites": {"layers.0.mlp.down_proj": {"rank": 0}}}}),
+        ("tune", {"changes": {"sites": {"layers.*": {"rank": 50}}}}),
+        ("advance", {"site": 5}),
+        ("advance", {"spectra_since": -1}),
     ],
 )
 def test_values_out_of_range_change_nothing(channel: Channel, name: str, change: dict[str, Any]) -> None:
@@ -302,7 +316,8 @@ def test_values_out_of_range_change_nothing(channel: Channel, name: str, change:
     reply = getattr(channel, name)({"run": first["run"], "at": 0, **change})
     assert set(reply) == {"error", "expired"} and not reply["expired"]
     after = channel.advance({"run": first["run"], "at": 0, "steps": 0})
-    assert plain(after["frame"]) == plain(first["frame"]) and after["settings"] == first["settings"]
+    assert plain(after["frame"]) == plain(first["frame"])
+    assert (after["settings"], after["options"]) == (first["settings"], first["options"]) and reply["error"].isprintable()
 
 
 def test_an_engine_failure_reaches_the_page_as_words_and_the_log_as_a_traceback(
@@ -341,3 +356,200 @@ def test_everything_sent_is_strict_json(channel: Channel) -> None:
 def test_offered_puzzles_are_the_bundled_ones(channel: Channel) -> None:
     names = [name for _, name, _ in opened(channel)["puzzles"]]
     assert names == [puzzle.name for puzzle in load_puzzles("sudoku-4x4")]
+
+
+DOWN, QKV = "layers.0.mlp.down_proj", "layers.0.self_attn.qkv_proj"
+
+
+def sought(channel: Channel, reply: dict[str, Any], step: int, **more: Any) -> dict[str, Any]:
+    return channel.command({**known(reply, reply["run"]), "name": "seek", "value": step, **more}) | {"run": reply["run"]}
+
+
+def tuned(channel: Channel, reply: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    answer = channel.tune({**known(reply, reply["run"]), "changes": changes})
+    assert "error" not in answer, answer
+    return answer | {"run": reply["run"]}
+
+
+def test_single_sites_have_settings_of_their_own(channel: Channel, catalogue: Catalogue) -> None:
+    reply = tuned(channel, opened(channel), sites={DOWN: {"rank": 50}, QKV: {"enabled": False}})
+    assert reply["settings"]["sites"] == {DOWN: {"rank": 50}, QKV: {"enabled": False}}
+    reply = sought(channel, reply, 6)
+    session = session_for(catalogue)
+    session.set_policy(LaserPolicy(rank="25%", sites={DOWN: {"rank": "50%"}, QKV: {"enabled": False}}))
+    assert plain(reply["frame"]) == plain(session.seek(6).to_json())
+    assert QKV not in reply["frame"]["sites"] and reply["frame"]["sites"][DOWN]["rank"] >= 128
+    reply = tuned(channel, reply, sites={QKV: None})
+    assert reply["settings"]["sites"] == {DOWN: {"rank": 50}}
+    again = opened(channel, reply["link"])
+    assert again["settings"]["sites"] == {DOWN: {"rank": 50}, QKV: {"enabled": False}} and again["notices"] == []
+    assert plain(sought(channel, again, 9)["frame"]) == plain(sought(channel, reply, 9)["frame"])
+
+
+def test_a_link_may_switch_every_site_off(channel: Channel) -> None:
+    names = [site["name"] for site in opened(channel)["sites"]]
+    reply = opened(channel, "&".join(f"site={name}~off" for name in names))
+    assert [site["name"] for site in reply["sites"]] == names  # still there to be switched on
+    assert sought(channel, reply, LENGTH)["frame"]["sites"] == {}
+
+
+def test_sites_the_model_does_not_have_are_left_out_with_a_notice(channel: Channel) -> None:
+    reply = opened(channel, f"site=layers.7.mlp.down_proj~off&site={DOWN}~eps=0.9&change=3~site=nowhere:off&step=5")
+    assert reply["settings"]["sites"] == {DOWN: {"min_fidelity": 0.9}}
+    assert len(reply["notices"]) == 1 and "layers.7.mlp.down_proj, nowhere" in reply["notices"][0]
+    assert "error" not in sought(channel, reply, 5)
+
+
+def test_options_of_a_link_are_the_runs_and_go_on_in_its_link(channel: Channel, catalogue: Catalogue) -> None:
+    query = "batch=3&beyond=1&functional=1&gradient=1&best=1"
+    reply = opened(channel, query)
+    assert reply["options"] == {"batch": 3, "beyond": True, "functional": True, "gradient": True, "best": True}
+    assert all(part in reply["link"] for part in query.split("&"))
+    reply = sought(channel, reply, 6)
+    puzzle = catalogue.first_puzzle("small")
+    session = Session(
+        catalogue.load("small"),
+        catalogue.puzzle("small", puzzle),
+        policy=TrackerView().policy(),
+        companions=[companion for _, companion in catalogue.companions("small", puzzle, 2)],
+        measures=Measures(functional=True, gradient=True, best=True),
+    )
+    assert plain(reply["frame"]) == plain(session.seek(6).to_json())
+    frame = reply["frame"]
+    assert frame["batch"] == 3 and None not in (frame["functional"], frame["gradient"], frame["sites"][DOWN]["best"])
+    assert len(reply["rows"][-1]["sites"][DOWN]) == 7 and reply["rows"][-1]["kl"] is not None
+
+
+def test_figures_can_be_asked_for_on_the_way(channel: Channel) -> None:
+    reply = sought(channel, opened(channel), 3)
+    assert reply["frame"]["functional"] is None
+    reply = tuned(channel, reply, functional=True)
+    assert reply["options"]["functional"] and "functional=1" in reply["link"] and reply["epoch"] == 0
+    assert sought(channel, reply, 6)["frame"]["functional"] is not None
+    assert "functional=1" not in tuned(channel, reply, functional=False)["link"]
+
+
+def test_settings_and_options_change_together(channel: Channel) -> None:
+    reply = tuned(channel, opened(channel), rank=60, growth=2, measure="centred", best=True)
+    assert (reply["settings"]["rank"], reply["settings"]["growth"], reply["settings"]["measure"]) == (60, 2, "centred")
+    assert reply["options"]["best"]
+
+
+def test_a_run_goes_on_past_the_trained_depth_by_a_switch(channel: Channel) -> None:
+    reply = sought(channel, opened(channel), 100)
+    assert reply["frame"]["index"] == LENGTH and reply["state"] == "done"
+    reply = tuned(channel, reply, beyond=True)
+    assert reply["state"] == "paused"
+    reply = sought(channel, reply, LENGTH + 5)
+    assert reply["frame"]["index"] == LENGTH + 5 and reply["frame"]["finite"]
+    again = opened(channel, reply["link"])
+    assert again["target"] == LENGTH + 5 and again["length"] == LENGTH and again["notices"] == []
+    assert plain(sought(channel, again, LENGTH + 5)["frame"]) == plain(reply["frame"])
+    reply = tuned(channel, reply, beyond=False)
+    assert reply["state"] == "done" and not reply["options"]["beyond"]
+    assert "beyond=1" in reply["link"]  # or it would not lead there
+
+
+def test_a_run_past_the_trained_depth_is_bounded(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laser_studio.studio.run.MOST_BEYOND", 7)
+    reply = opened(channel, "beyond=1&step=5000")
+    assert reply["target"] == LENGTH + 7 and "past the end" in reply["notices"][0]
+    reply = sought(channel, reply, 5000)
+    assert reply["frame"]["index"] == LENGTH + 7 and reply["state"] == "done" and "restart" in reply["problem"]
+    assert channel.advance({**known(reply, reply["run"]), "steps": 3})["frame"]["index"] == LENGTH + 7
+    assert sought(channel, reply, 2)["problem"] is None
+
+
+def test_spectra_of_the_selected_site_come_along(channel: Channel, catalogue: Catalogue) -> None:
+    reply = sought(channel, opened(channel), 8, site=DOWN)
+    session = session_for(catalogue)
+    session.seek(8)
+    expected = [None if row is None else [float(f"{share:.3g}") for share in row] for row in session.spectra(DOWN, 0, 9)]
+    assert reply["spectra"] == {"site": DOWN, "start": 0, "rows": expected}
+    assert any(row and 0 < len(row) <= 64 and sum(row) <= 1.01 for row in expected)
+    reply = sought(channel, reply, 10, site=DOWN, spectra_since=9)
+    assert reply["spectra"]["start"] == 9 and len(reply["spectra"]["rows"]) == 2
+    assert sought(channel, reply, 10, site="nowhere")["spectra"] is None
+
+
+def test_spectra_that_a_change_made_untrue_come_again(channel: Channel) -> None:
+    far = sought(channel, opened(channel), 9, site=DOWN)
+    near = sought(channel, far, 4, site=DOWN, spectra_since=10)
+    channel.tune({**known(near, near["run"]), "changes": {"rank": 60}})  # this reply is lost
+    reply = channel.command({**known(near, near["run"]), "name": "seek", "value": 7, "site": DOWN, "spectra_since": 10})
+    assert reply["start"] == reply["spectra"]["start"] == 5 and len(reply["spectra"]["rows"]) == 3
+
+
+def test_angles_to_the_best_basis_come_when_asked(channel: Channel) -> None:
+    reply = sought(channel, opened(channel, "best=1"), 9)
+    turn = reply["best_turns"][DOWN]
+    assert turn["step"] <= 9 and turn["angles"] == sorted(turn["angles"], reverse=True) and turn["angles"]
+    assert "best_angles" not in reply["frame"]["sites"][DOWN]
+
+
+def test_companions_are_the_next_of_the_same_difficulty_and_begin_again(catalogue: Catalogue) -> None:
+    alike = [puzzle.name for puzzle in load_puzzles("sudoku-4x4") if puzzle.difficulty == "easy"]
+    names = [name for name, _ in catalogue.companions("small", alike[-2], 3)]
+    assert names == [alike[-1], alike[0], alike[1]]
+    many = [name for name, _ in catalogue.companions("small", alike[0], 63)]
+    assert len(many) == 63 and many[: len(alike)] == [*alike[1:], alike[0]]
+    assert [name for name, _ in catalogue.companions("small", "generated:easy:5", 2)] == alike[:2]
+    assert catalogue.companions("small", alike[0], 0) == []
+
+
+def test_without_a_bundled_set_the_next_seeds_are_companions(catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Catalogue, "puzzles", lambda *_: ())
+    companions = catalogue.companions("small", "generated:easy:999999", 2)
+    assert [name for name, _ in companions] == ["generated:easy:0", "generated:easy:1"]
+    assert companions[1][1] == catalogue.puzzle("small", "generated:easy:1")
+
+
+def test_a_reload_keeps_the_run(channel: Channel) -> None:
+    first = opened(channel, "rank=40%25")
+    run = first["run"]
+    reply = tuned(channel, sought(channel, first, 4), rank=60)
+    reply = sought(channel, sought(channel, reply, 8), 6)
+    assert channel.leave({"run": run}) == {"left": True}
+    again = channel.open({"query": "rank=40%25", "resume": run})
+    assert again["resumed"] and again["run"] == run and again["target"] == again["frame"]["index"] == 6
+    assert again["epoch"] == reply["epoch"] and [row["index"] for row in again["rows"]] == list(range(9))
+    assert again["settings"] == reply["settings"] and again["link"] == reply["link"] and again["frame"] == reply["frame"]
+    for part in ("model", "puzzle", "puzzles", "sites", "length", "presets", "defaults"):
+        assert again[part] == first[part]
+    assert len(channel.registry) == 1
+
+
+def test_a_run_that_is_gone_cannot_be_resumed_and_the_link_opens(channel: Channel) -> None:
+    run = opened(channel)["run"]
+    channel.close({"run": run})
+    for gone in (run, "guess", "x" * 5_000):
+        reply = channel.open({"query": "rank=40%25", "resume": gone})
+        assert not reply["resumed"] and reply["run"] != run and reply["settings"]["rank"] == 40
+
+
+def test_a_run_whose_page_left_ends_after_a_while(catalogue: Catalogue) -> None:
+    now = [0.0]
+    channel = Channel(catalogue, Registry(clock=lambda: now[0]))
+    run = opened(channel)["run"]
+    channel.leave({"run": run})
+    now[0] = 19.0
+    channel.registry.sweep()
+    assert channel.open({"resume": run})["resumed"]
+    now[0] = 60.0
+    channel.registry.sweep()
+    assert channel.advance({"run": run, "at": 0})["state"] == "paused"
+    channel.leave({"run": run})
+    now[0] = 81.0
+    channel.registry.sweep()
+    assert channel.advance({"run": run, "at": 0})["expired"]
+    channel.registry.close_all()
+
+
+def test_more_changes_than_a_link_can_hold_are_refused(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laser_studio.studio.run.LONGEST_LINK", 200)
+    reply = sought(channel, opened(channel), 2)
+    reply = tuned(channel, reply, rank=60)
+    reply = sought(channel, reply, 3)
+    refused = channel.tune({**known(reply, reply["run"]), "changes": {"sites": {DOWN: {"rank": 77, "min_fidelity": 0.99}}}})
+    assert "restart" in refused["error"]
+    assert sought(channel, reply, 3)["settings"] == reply["settings"]

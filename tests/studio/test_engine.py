@@ -47,6 +47,10 @@ def test_it_answers_as_a_channel_at_hand(engine: EngineProcess, channel: Channel
             getattr(side, name)({"at": 0, "run": run["run"], **request}) for side, run in ((engine, there), (channel, here))
         )
         assert timeless(there_next) == timeless(here_next) and "error" not in there_next
+    texts = [side.python({"run": run["run"], "at": 3})["python"] for side, run in ((engine, there), (channel, here))]
+    assert texts[0] == texts[1]
+    assert engine.leave({"run": there["run"]}) == {"left": True}
+    assert engine.open({"resume": there["run"]})["resumed"]
     assert engine.close({"run": there["run"]}) == {"closed": True}
 
 

@@ -8,17 +8,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from laser_studio.laser import LaserPolicy
-from laser_studio.settings import describe
-from laser_studio.studio.links import CONTROLS, MAX_QUERY, TrackerView, View, changed, read_query, write_query
-from laser_studio.studio.registry import StudioError
+from laser_studio.studio.controls import RunOptions, SiteView, TrackerView
+from laser_studio.studio.links import MAX_QUERY, View, read_query, write_query
 
+ranks, fidelities = st.floats(1, 100), st.floats(0.5, 1)
+# Names as modules have them, and with every sign that links use to separate things.
+names = st.one_of(st.sampled_from(["layers.0.mlp.down_proj", "layers.1.self_attn.o_proj"]), st.text("~:%=&+.é x7E", min_size=1, max_size=8))
+overrides = st.builds(SiteView, rank=st.none() | ranks, min_fidelity=st.none() | fidelities, enabled=st.booleans()).filter(
+    lambda site: site != SiteView()
+)
 trackers = st.builds(
     TrackerView,
-    rank=st.integers(1, 100),
-    min_fidelity=st.integers(500, 1000).map(lambda value: value / 1000),
+    rank=ranks,
+    min_fidelity=fidelities,
     patience=st.integers(1, 20),
     refresh=st.sampled_from(["step", "cycle", "supervision"]),
+    measure=st.sampled_from(["energy", "centred", "functional"]),
+    growth=st.integers(1, 64),
+    sites=st.dictionaries(names, overrides, max_size=3),
+)
+options = st.builds(
+    RunOptions, batch=st.integers(1, 64), beyond=st.booleans(), functional=st.booleans(), gradient=st.booleans(), best=st.booleans()
 )
 views = st.builds(
     View,
@@ -29,6 +39,7 @@ views = st.builds(
         lambda items: tuple(sorted(items, key=lambda item: item[0]))
     ),
     step=st.integers(0, 10_000),
+    options=options,
 )
 
 
@@ -61,6 +72,26 @@ def test_no_query_raises(text: str) -> None:
         ("step=-1", "step"),
         ("step=9999999", "step"),
         ("step=٣", "step"),
+        ("growth=0", "growth"),
+        ("growth=65", "growth"),
+        ("measure=gut", "measure"),
+        ("batch=0", "batch"),
+        ("batch=65", "batch"),
+        ("batch=-1", "batch"),
+        ("batch=٣", "batch"),
+        ("beyond=yes", "beyond"),
+        ("best=2", "best"),
+        ("site=a~rank=50", "site"),
+        ("site=a~rank=0%25", "site"),
+        ("site=a~eps=0.1", "site"),
+        ("site=a~eps", "site"),
+        ("site=a~on", "site"),
+        ("site=a~depth=3", "site"),
+        ("site=~off", "site"),
+        ("site=%07~off", "site"),
+        ("change=5~site=a:depth=3", "change"),
+        ("change=5~sites=a", "change"),
+        ("change=5~rank=0%25", "change"),
         ("change=5~25%25~0.9", "change"),
         ("change=x~25%25~0.9~3~cycle", "change"),
         ("change=5~25%25~7~3~cycle", "change"),
@@ -68,7 +99,7 @@ def test_no_query_raises(text: str) -> None:
 )
 def test_a_bad_value_falls_back_and_is_named(query: str, word: str) -> None:
     view = read_query(query)
-    assert view.tracker == TrackerView() and view.step == 0 and view.changes == ()
+    assert view.tracker == TrackerView() and view.options == RunOptions() and view.step == 0 and view.changes == ()
     assert len(view.notices) == 1 and word in view.notices[0]
 
 
@@ -76,6 +107,25 @@ def test_a_bad_value_leaves_the_good_ones() -> None:
     view = read_query("rank=40%25&min_fidelity=9&patience=7&step=12")
     assert (view.tracker.rank, view.tracker.patience, view.step) == (40, 7, 12)
     assert view.tracker.min_fidelity == TrackerView().min_fidelity
+
+
+def test_a_link_of_before_opens_as_it_did() -> None:
+    view = read_query("model=m&puzzle=p&rank=40%25&min_fidelity=0.9&patience=2&refresh=step&change=5~25%25~0.97~3~cycle&step=9")
+    assert view == View("m", "p", TrackerView(rank=40, min_fidelity=0.9, patience=2, refresh="step"), ((5, TrackerView()),), 9)
+
+
+def test_a_change_says_only_what_it_changes() -> None:
+    first = TrackerView(sites={"a": SiteView(enabled=False), "b": SiteView(rank=50)})
+    second = TrackerView(growth=4, sites={"b": SiteView(rank=50, min_fidelity=0.9)})
+    written = parse_qs(write_query(View(tracker=first, changes=((3, second), (7, TrackerView(growth=4))))))
+    assert written["site"] == ["a~off", "b~rank=50%"]
+    assert written["change"] == ["3~growth=4~site=a~site=b:rank=50%:eps=0.9", "7~site=b"]
+
+
+def test_a_bad_change_leaves_the_others() -> None:
+    view = read_query("change=9~patience=7&change=4~rank=0%25&change=2~growth=4")
+    assert view.changes == ((2, TrackerView(growth=4)), (9, TrackerView(growth=4, patience=7)))
+    assert len(view.notices) == 1
 
 
 @pytest.mark.parametrize("query", ["a=1&" * 500, "x" * (MAX_QUERY + 1)])
@@ -89,29 +139,9 @@ def test_notices_hold_nothing_unprintable_and_are_short() -> None:
     assert notice.isprintable() and len(notice) < 120
 
 
-def test_ranges_and_defaults_are_the_policys() -> None:
-    policy = describe(LaserPolicy)
-    for name in ("min_fidelity", "patience", "refresh"):
-        assert CONTROLS[name].default == policy[name].default
-    for name in ("min_fidelity", "patience"):
-        low, high = policy[name].low, policy[name].high
-        assert low is not None and high is not None
-        assert low <= (CONTROLS[name].low or 0) < (CONTROLS[name].high or 0) <= high
-
-
-def test_settings_become_a_policy() -> None:
-    policy = TrackerView(rank=40, min_fidelity=0.9, patience=2, refresh="step").policy()
-    assert policy == LaserPolicy(rank="40%", min_fidelity=0.9, patience=2, refresh="step")
-
-
 def test_the_link_uses_the_policys_words() -> None:
     written = parse_qs(write_query(View("m", "p", TrackerView(rank=25), (), 3)))
     assert written == {
-        "model": ["m"], "puzzle": ["p"], "rank": ["25%"], "min_fidelity": ["0.97"], "patience": ["3"], "refresh": ["cycle"], "step": ["3"],
+        "model": ["m"], "puzzle": ["p"], "rank": ["25%"], "min_fidelity": ["0.97"], "patience": ["3"], "refresh": ["cycle"],
+        "measure": ["energy"], "growth": ["8"], "step": ["3"],
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("changes", [{"growth": 3}, {"rank": 0}, {"rank": "many"}, {"refresh": "hourly"}, {"min_fidelity": float("nan")}])
-def test_changes_are_checked(changes: dict[str, object]) -> None:
-    with pytest.raises(StudioError):
-        changed(TrackerView(), changes)

@@ -115,3 +115,60 @@ def test_a_run_is_closed_only_after_the_step_under_way() -> None:
         assert item.closed == 0
     closer.join(5)
     assert item.closed == 1 and entry.closed
+
+
+def test_a_run_that_was_left_is_closed_a_while_later() -> None:
+    clock = Clock()
+    registry: Registry[Item] = Registry(clock=clock)
+    item, other = Item(), Item()
+    run, _ = registry.add(item), registry.add(other)
+    registry.leave(run, 20)
+    clock.now = 19
+    assert registry.sweep() == 0
+    clock.now = 20
+    assert registry.sweep() == 1 and (item.closed, other.closed) == (1, 0)
+    registry.close_all()
+
+
+def test_a_run_that_is_used_again_stays() -> None:
+    clock = Clock()
+    registry: Registry[Item] = Registry(clock=clock)
+    item = Item()
+    run = registry.add(item)
+    registry.leave(run, 20)
+    clock.now = 15
+    assert registry.get(run).item is item
+    clock.now = 100
+    assert registry.sweep() == 0 and item.closed == 0
+    registry.close_all()
+
+
+@pytest.mark.parametrize("run", ["", "x", None, 7, ["a"]])
+def test_leaving_an_unknown_run_does_nothing(run: object) -> None:
+    Registry[Item]().leave(run, 20)
+
+
+def test_the_sweeper_wakes_for_a_run_that_was_left() -> None:
+    registry: Registry[Item] = Registry()  # its sweeper looks every half minute, unless there is a reason
+    item, other = Item(), Item()
+    run, _ = registry.add(item), registry.add(other)
+    time.sleep(0.05)  # it sleeps by now
+    registry.leave(run, 0.05)
+    until = time.monotonic() + 5
+    while time.monotonic() < until and item.closed == 0:
+        time.sleep(0.01)
+    assert (item.closed, other.closed) == (1, 0)
+    registry.close_all()
+
+
+def test_a_run_that_was_left_makes_room_first() -> None:
+    clock = Clock()
+    registry: Registry[Item] = Registry(capacity=2, grace_seconds=10, clock=clock)
+    items = [Item(), Item(), Item()]
+    registry.add(items[0])
+    clock.now = 1
+    left = registry.add(items[1])
+    registry.leave(left, 20)
+    registry.add(items[2])
+    assert [item.closed for item in items] == [0, 1, 0]
+    registry.close_all()

@@ -1,0 +1,382 @@
+// Every plot once more for the large view: as a Plotly figure and as a table, both from the very columns that the small plot draws.
+
+/** A value at hand: neither absent nor null. */
+const known = (value) => value !== null && value !== undefined;
+const filled = (column) => Array.isArray(column) && column.some(known);
+const anyFilled = (columns) => Array.isArray(columns) && columns.some(filled);
+/** Names are shown as they are: Plotly reads some HTML in its texts. */
+const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
+const chosenSite = (store) => store.selected ?? 0;
+/** Steps a plot spans: the trained length, or what was recorded where that is more. */
+const spanOf = (store) => Math.max(store.span ?? store.length, store.rows - 1, 1);
+
+/** Steps `from` to the last one recorded. */
+const stepsOf = (store, from = 1) => Array.from({ length: Math.max(0, store.rows - from) }, (_, n) => from + n);
+const valuesOf = (store, column, from = 1) => stepsOf(store, from).map((t) => column[t] ?? null);
+
+/** Supervision step, H cycle and L cycle of a step; the z_H update is "H", step 0 has none. */
+function addressOf(store, t) {
+  const { H_cycles: cycles, L_cycles: inner } = store.model;
+  if (!(t > 0) || !cycles) return [null, null, null];
+  const each = inner + 1, place = (t - 1) % (cycles * each);
+  return [Math.floor((t - 1) / (cycles * each)) + 1, Math.floor(place / each) + 1, place % each === inner ? "H" : (place % each) + 1];
+}
+
+/** What the rule did with a site at a step, as its events say: [site][step], "keep" where nothing happened. */
+function actionsOf(store) {
+  const actions = store.sites.map((_, i) => stepsOf(store, 0).map((t) => (known(store.fidelity[i][t]) ? "keep" : null)));
+  for (const { kind, site, step } of store.events) {
+    const i = store.position.get(site) ?? -1;
+    if (i < 0 || step >= store.rows) continue;
+    const grew = kind === "grew" || (kind === "policy" && store.rank[i][step] > store.rank[i][step - 1]);
+    if (kind === "reset" || grew) actions[i][step] = kind === "reset" ? "reset" : "grow";
+  }
+  return actions;
+}
+
+// Layouts
+
+const axis = (title, more = {}) => ({
+  title: { text: title, font: { size: 12.5, color: ink.muted }, standoff: 8 },
+  gridcolor: ink.line, linecolor: ink.line, zerolinecolor: ink.line, tickcolor: ink.line,
+  tickfont: { size: 12, color: ink.muted }, automargin: true, ...more,
+});
+
+const stepAxis = (store, more = {}) => axis("recursion step t", { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
+
+const verticalAt = (t) => ({ type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: ink.accent, width: 1.5 } });
+
+function layoutOf(store, x, y, more = {}) {
+  return {
+    paper_bgcolor: ink.card, plot_bgcolor: ink.card,
+    font: { family: ink.font, size: 12.5, color: ink.text },
+    margin: { l: 62, r: 18, t: 16, b: 46 },
+    hovermode: innerWidth < 700 ? "closest" : "x unified", // all sites at once need room
+    hoverlabel: { bgcolor: ink.card, bordercolor: ink.line, font: { family: ink.font, size: 12, color: ink.text }, namelength: -1 },
+    legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemwidth: 30 },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.muted, activecolor: ink.accent },
+    dragmode: "zoom",
+    xaxis: x, yaxis: y, ...more,
+  };
+}
+
+const overSteps = (store, y, more = {}) => layoutOf(store, stepAxis(store), y, { shapes: [verticalAt(store.frame.index)], ...more });
+
+/** One line per site; the selected one is drawn strong. `text` says how a value is shown on hovering. */
+function siteLines(store, columns, text, { mode = "lines", shape = "linear", place = (value) => value, gaps = false } = {}) {
+  const x = stepsOf(store), chosen = chosenSite(store);
+  return store.sites.map((site, i) => {
+    const values = valuesOf(store, columns[i]);
+    return {
+      type: "scatter", mode, name: plain(site.label), x, y: values.map((value) => (known(value) ? place(value) : null)), customdata: values,
+      connectgaps: gaps, line: { color: site.colour, width: i === chosen ? 2.6 : 1.4, shape }, marker: { color: site.colour, size: i === chosen ? 6 : 4 },
+      hovertemplate: `%{customdata${text}}`,
+    };
+  });
+}
+
+const stepTable = (store, named, from = 1) => ({
+  columns: ["step", "s", "h", "l", ...named.map(([name]) => name)],
+  rows: stepsOf(store, from).map((t) => [t, ...addressOf(store, t), ...named.map(([, column]) => column[t])]),
+});
+
+const siteTable = (store, columns, unit) => stepTable(store, store.sites.map((site, i) => [`${site.name} ${unit}`, columns[i]]));
+
+// Fidelity: on the scale that map and small plot use
+
+function fidelityAxis(store, title) {
+  if (scaleKind !== "nines") return axis(title, { range: [store.floor - 0.01, 1.01] });
+  const values = [0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9998];
+  const places = values.map(onScale);
+  return axis(title, {
+    range: [onScale(store.floor) - 0.05, MOST_NINES + 0.08], tickmode: "array",
+    tickvals: [...places, MOST_NINES], ticktext: [...values.map(String), "0.9999 to 1"],
+  });
+}
+
+function thresholds(store) {
+  const own = store.settings.sites?.[store.sites[chosenSite(store)]?.name]?.min_fidelity;
+  const lines = [[store.settings.min_fidelity, ink.amber, "ε"]];
+  if (known(own)) lines.push([own, store.sites[chosenSite(store)].colour, `ε of ${plain(store.sites[chosenSite(store)].label)}`]);
+  return {
+    shapes: lines.map(([value, color]) => ({
+      type: "line", xref: "paper", x0: 0, x1: 1, y0: onScale(value), y1: onScale(value), line: { color, width: 1.4, dash: "dash" },
+    })),
+    annotations: lines.map(([value, color, name]) => ({
+      xref: "paper", x: 1, xanchor: "right", y: onScale(value), yanchor: "bottom", showarrow: false, text: `${name} = ${value}`,
+      font: { size: 12, color }, bgcolor: ink.card, opacity: 0.9,
+    })),
+  };
+}
+
+/** Resets and growth where they happened: on their site's line. */
+function eventMarks(store, columns) {
+  const kinds = [["reset", "reset", ink.red, "triangle-down"], ["grew", "growth", ink.amber, "triangle-up"]];
+  return kinds.flatMap(([kind, name, color, symbol]) => {
+    const marks = store.events.filter((event) => event.kind === kind && known(columns[store.position.get(event.site)]?.[event.step]));
+    if (!marks.length) return [];
+    return [{
+      type: "scatter", mode: "markers", name, x: marks.map((event) => event.step),
+      y: marks.map((event) => onScale(columns[store.position.get(event.site)][event.step])),
+      text: marks.map((event) => {
+        const window = known(event.before) && known(event.after) ? ` · window F ${fidelityText(event.before)} → ${fidelityText(event.after)}` : "";
+        return plain(`t ${event.step} · ${store.sites[store.position.get(event.site)].label}: ${event.text}${window}`);
+      }),
+      marker: { color, symbol, size: 9, line: { color: ink.card, width: 1 } }, hovertemplate: "%{text}<extra></extra>",
+    }];
+  });
+}
+
+const fidelityEntry = (column, title, meaning, unit) => ({
+  title, group: "Fidelity", card: "fidelity-panel", scaled: true,
+  has: (store) => anyFilled(store[column]),
+  figure(store) {
+    const { shapes, annotations } = thresholds(store);
+    const gaps = column === "functional"; // exists at the ends of windows only
+    const lines = siteLines(store, store[column], ":.5f", { place: onScale, gaps, mode: gaps ? "lines+markers" : "lines" });
+    return {
+      data: [...lines, ...eventMarks(store, store[column])],
+      layout: overSteps(store, fidelityAxis(store, meaning), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }),
+    };
+  },
+  table: (store) => siteTable(store, store[column], unit),
+});
+
+const KINDS = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
+
+/** The largest figure of some columns, for an axis that begins at 0. */
+const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high, value) => (value > high ? value : high), most), 0);
+
+// Lanes: several quantities above one another, over the same steps
+
+function lanes(store, list) {
+  const gap = 0.07, tall = (1 - gap * (list.length - 1)) / list.length;
+  const layout = layoutOf(store, stepAxis(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
+  delete layout.yaxis;
+  const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, range }, n) => {
+    const suffix = n ? `${n + 1}` : "", top = 1 - n * (tall + gap);
+    layout[`yaxis${suffix}`] = axis(name, { domain: [Math.max(0, top - tall), top], type: log ? "log" : "linear", ...(log ? { dtick: "D2" } : { nticks: 5 }), ...(range ? { range } : bars ? { rangemode: "tozero" } : {}) });
+    const x = stepsOf(store), y = valuesOf(store, column);
+    const trace = { name, x, y, customdata: y, xaxis: "x", yaxis: `y${suffix}`, hovertemplate: `%{customdata${text}}` };
+    return bars
+      ? { ...trace, type: "bar", marker: { color } }
+      : { ...trace, type: "scatter", mode: dots ? "lines+markers" : "lines", connectgaps: dots, line: { color, width: 1.8 }, marker: { color, size: 4 } };
+  });
+  return { data, layout };
+}
+
+const LEDGERS = ["history", "training"];
+const BYTES_TEXT = ":.4s}B"; // Plotly writes 12.3k: with B a size
+
+const ZOOM = {
+  fidelity: fidelityEntry("fidelity", "Fidelity by site", "energy kept, share", "fidelity (share of energy)"),
+  centred: fidelityEntry("centred", "Centred fidelity by site", "energy kept after the mean, share", "centred fidelity (share of energy without the mean)"),
+  functional: fidelityEntry("functional", "Functional fidelity by site", "exp(−KL of the answer)", "functional fidelity (exp(-KL in nats per cell))"),
+  kinds: {
+    title: "All fidelities of the selected site", group: "Fidelity", card: "fidelity-panel", scaled: true, ofSite: true,
+    has: (store) => KINDS.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
+    figure(store) {
+      const i = chosenSite(store), x = stepsOf(store), colours = [store.sites[i].colour, ink.accent, ink.green, ink.muted];
+      const data = KINDS.flatMap(([name, text, dash], n) => {
+        if (!filled(store[name]?.[i])) return [];
+        const values = valuesOf(store, store[name][i]), sparse = n > 1;
+        return [{
+          type: "scatter", mode: sparse ? "lines+markers" : "lines", name: text, x, y: values.map((value) => (known(value) ? onScale(value) : null)),
+          customdata: values, connectgaps: sparse, line: { color: colours[n], width: n ? 1.8 : 2.6, dash }, marker: { color: colours[n], size: 5 },
+          hovertemplate: "%{customdata:.5f}",
+        }];
+      });
+      const { shapes, annotations } = thresholds(store);
+      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity"), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
+    },
+    table(store) {
+      const i = chosenSite(store);
+      return stepTable(store, KINDS.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
+    },
+  },
+  rank: {
+    title: "Rank by site", group: "Basis", card: "basis-panel",
+    has: (store) => anyFilled(store.rank),
+    figure: (store) => ({
+      data: siteLines(store, store.rank.map((column) => column.map((rank) => rank || null)), "", { shape: "hv" }),
+      layout: overSteps(store, axis("rank, directions", { range: [0, 1.06 * Math.max(8, mostOf(store.rank))] })),
+    }),
+    table: (store) => siteTable(store, store.rank, "rank (directions)"),
+  },
+  turn: {
+    title: "Turn at each refresh", group: "Basis", card: "basis-panel",
+    has: (store) => anyFilled(store.turn),
+    figure: (store) => ({
+      data: siteLines(store, store.turn, ":.2f}°", { mode: "lines+markers", gaps: true }).map((trace) => ({ ...trace, hovertemplate: "%{customdata:.2f}° at t %{x}" })),
+      layout: overSteps(store, axis("largest principal angle, degrees", { range: [0, 1.06 * Math.max(5, mostOf(store.turn))] })),
+    }),
+    table: (store) => siteTable(store, store.turn, "largest principal angle (degrees)"),
+  },
+  angles: {
+    title: "Principal angles of the last refresh", group: "Basis", card: "basis-panel", ofSite: true,
+    has: (store) => Boolean(store.turns?.[store.sites[chosenSite(store)]?.name]),
+    series(store) {
+      const { name, colour } = store.sites[chosenSite(store)];
+      const series = [["to the basis before", store.turns[name], colour]];
+      if (store.best_turns?.[name] ?? store.bestTurns?.[name]) series.push(["to the best basis", (store.best_turns ?? store.bestTurns)[name], ink.amber]);
+      return series;
+    },
+    figure(store) {
+      const data = this.series(store).map(([name, { step, angles }, color]) => ({
+        type: "bar", name: `${name}, t ${step}`, x: angles.map((_, n) => n + 1), y: angles, marker: { color }, hovertemplate: "%{y:.3f}°",
+      }));
+      return { data, layout: layoutOf(store, axis("principal angle, largest first", { hoverformat: "d" }), axis("degrees", { rangemode: "tozero" }), { showlegend: true, bargap: 0.15 }) };
+    },
+    table(store) {
+      const site = store.sites[chosenSite(store)].name;
+      return {
+        columns: ["site", "refresh_step", "angle", "compared", "degrees"],
+        rows: this.series(store).flatMap(([name, { step, angles }]) => angles.map((angle, n) => [site, step, n + 1, name, angle])),
+      };
+    },
+  },
+  spectrum: {
+    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", ofSite: true,
+    has: (store) => store.spectra?.site === store.sites[chosenSite(store)]?.name && filled(store.spectra.rows),
+    figure(store) {
+      const rows = store.spectra.rows, x = stepsOf(store);
+      const tall = rows.reduce((most, shares) => Math.max(most, shares?.length ?? 0), 0);
+      const share = Array.from({ length: tall }, (_, n) => x.map((t) => rows[t]?.[n] ?? null));
+      const LEAST = 1e-6; // what is less is drawn as this; hovering says the share itself
+      const z = share.map((line) => line.map((value) => (known(value) ? Math.log10(Math.max(value, LEAST)) : null)));
+      const low = Math.max(-6, Math.floor(z.reduce((least, line) => line.reduce((small, value) => (known(value) && value < small ? value : small), least), 0)));
+      const ticks = Array.from({ length: 1 - low }, (_, n) => low + n);
+      return {
+        data: [{
+          type: "heatmap", x, y: share.map((_, n) => n + 1), z, customdata: share, zmin: low, zmax: 0, hoverongaps: false,
+          colorscale: CIVIDIS.map(([r, g, b], n) => [n / (CIVIDIS.length - 1), `rgb(${r},${g},${b})`]),
+          colorbar: { title: { text: "share of energy", side: "right", font: { size: 12 } }, thickness: 12, tickvals: ticks, ticktext: ticks.map((n) => `${Number((100 * 10 ** n).toPrecision(1))} %`), outlinewidth: 0 },
+          hovertemplate: "step %{x} · component %{y}<br>%{customdata:.3~g} of the energy<extra></extra>",
+        }],
+        layout: layoutOf(store, stepAxis(store), axis("component, largest first", { autorange: "reversed", hoverformat: "d" }), { hovermode: "closest", shapes: [verticalAt(store.frame.index)] }),
+      };
+    },
+    table(store) {
+      const rows = store.spectra.rows;
+      const tall = rows.reduce((most, shares) => Math.max(most, shares?.length ?? 0), 0);
+      const named = Array.from({ length: tall }, (_, n) => [`component ${n + 1} (share of energy)`, rows.map((shares) => shares?.[n])]);
+      const { columns, rows: lines } = stepTable(store, named);
+      return { columns: ["site", ...columns], rows: lines.map((line) => [store.spectra.site, ...line]) };
+    },
+  },
+  memory: {
+    title: "Memory by site", group: "Memory", card: "memory-panel",
+    has: (store) => store.frame.index > 0,
+    figure(store) {
+      const lines = store.sites.map((site) => store.frame.sites[site.name]?.[store.ledger] ?? {});
+      const x = store.sites.map((site) => plain(site.label));
+      const bar = (name, y, color, more) => ({ type: "bar", name, x, y, marker: { color }, customdata: y, hovertemplate: `%{customdata${BYTES_TEXT}`, ...more });
+      return {
+        data: [
+          bar("full", lines.map((line) => line.full), ink.muted, { offsetgroup: "full", opacity: 0.5 }),
+          bar("stored", lines.map((line) => line.stored), ink.accent, { offsetgroup: "kept" }),
+          bar("bases", lines.map((line) => line.basis), ink.amber, { offsetgroup: "kept", base: lines.map((line) => line.stored) }),
+        ],
+        layout: layoutOf(store, axis("", { type: "category" }), axis(`bytes, ${store.ledger} ledger, at step ${store.frame.index}`, { rangemode: "tozero", tickformat: ".3~s", ticksuffix: "B" }), { barmode: "group", bargap: 0.3 }),
+      };
+    },
+    table: (store) => ({
+      columns: ["step", "site", "dim", "ledger", "full (bytes)", "stored (bytes)", "bases (bytes)", "net saving (share)"],
+      rows: store.sites.flatMap(({ name, dim }) => LEDGERS.map((ledger) => {
+        const line = store.frame.sites[name]?.[ledger] ?? {};
+        return [store.frame.index, name, dim, ledger, line.full, line.stored, line.basis, line.saving];
+      })),
+    }),
+  },
+  kept: {
+    title: "Memory over time", group: "Memory", card: "memory-panel",
+    has: (store) => filled(store.kept) && filled(store.full),
+    figure: (store) => ({
+      data: [["full", store.full, ink.muted], ["kept", store.kept, ink.accent]].map(([name, column, color]) => ({
+        type: "scatter", mode: "lines", name, x: stepsOf(store), y: valuesOf(store, column), line: { color, width: 2.2 }, hovertemplate: `%{y${BYTES_TEXT}`,
+      })),
+      layout: overSteps(store, axis("bytes, history ledger", { rangemode: "tozero", tickformat: ".3~s", ticksuffix: "B" })),
+    }),
+    table: (store) => stepTable(store, [["full (bytes)", store.full], ["kept (bytes)", store.kept]]),
+  },
+  halting: {
+    title: "Halting", group: "Recursion", card: "board-card",
+    has: (store) => filled(store.halt),
+    figure: (store) => ({
+      data: [{
+        type: "scatter", mode: "lines", name: "halting probability", x: stepsOf(store), y: valuesOf(store, store.halt), line: { color: ink.green, width: 2.2 },
+        hovertemplate: "%{y:.5f}", showlegend: false,
+      }],
+      layout: overSteps(store, axis("halting probability, σ(q_halt)", { range: [-0.02, 1.02] }), {
+        shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0.5, y1: 0.5, line: { color: ink.muted, width: 1, dash: "dot" } }, verticalAt(store.frame.index)],
+      }),
+    }),
+    table: (store) => stepTable(store, [["halting probability (0 to 1)", store.halt]]),
+  },
+  latents: {
+    title: "Latent path", group: "Recursion", card: "latent-panel",
+    columns: (store) => ["Hx", "Hy", "Lx", "Ly"].map((name) => store.latent?.[name] ?? store[`latent.${name}`]),
+    has(store) { return this.columns(store).every(filled); },
+    figure(store) {
+      const [hx, hy, lx, ly] = this.columns(store), steps = stepsOf(store, 0), now = store.frame.index;
+      const path = (name, x, y, color, symbol) => ({
+        type: "scatter", mode: "lines+markers", name, x: valuesOf(store, x, 0), y: valuesOf(store, y, 0), customdata: steps, line: { color, width: 1.2 },
+        marker: { color, size: steps.map((t) => (t === now ? 13 : 5)), symbol, line: { color: ink.card, width: 0.5 } },
+        hovertemplate: `${name} · step %{customdata}<br>%{x:.5g}, %{y:.5g}<extra></extra>`,
+      });
+      return {
+        data: [path("z_L", lx, ly, ink.amber, "circle"), path("z_H", hx, hy, ink.accent, "square")],
+        layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction"), { hovermode: "closest" }),
+      };
+    },
+    table(store) {
+      const names = ["z_H x", "z_H y", "z_L x", "z_L y"];
+      return stepTable(store, this.columns(store).map((column, n) => [`${names[n]} (mean over cells)`, column]), 0);
+    },
+  },
+  timeline: {
+    title: "Timeline lanes", group: "Recursion", card: "deck",
+    has: (store) => store.rows > 1,
+    figure: (store) => lanes(store, [
+      { name: "cells changed", column: store.changed, color: ink.changes, text: ":d", bars: true },
+      { name: "P(halt)", column: store.halt, color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
+      { name: "residual", column: store.residual, color: ink.muted, text: ":.5g", log: true },
+    ]),
+    table: (store) => stepTable(store, [["cells changed", store.changed], ["halting probability (0 to 1)", store.halt], ["residual (Frobenius norm)", store.residual]]),
+  },
+  effect: {
+    title: "What compression does to the answer", group: "Recursion", card: "fidelity-panel",
+    list: (store) => [
+      { name: "KL, nats per cell", column: store.kl, color: ink.red, text: ":.5g", dots: true },
+      { name: "cells flipped", column: store.flips, color: ink.changes, text: ":d", bars: true },
+      { name: "exp(−KL)", column: store.functionalAll, color: ink.accent, text: ":.5f", dots: true },
+      { name: "gradient cosine", column: store.gradientAll, color: ink.green, text: ":.5f", dots: true },
+    ].filter(({ column }) => filled(column)),
+    has(store) { return this.list(store).length > 0; },
+    figure(store) { return lanes(store, this.list(store)); },
+    table(store) { return stepTable(store, this.list(store).map(({ name, column }) => [`all sites compressed: ${name.replace("−", "-")}`, column])); },
+  },
+};
+
+/** All sites at all steps, one line each. */
+function everything(store) {
+  const actions = actionsOf(store);
+  return {
+    columns: ["step", "s", "h", "l", "site", "fidelity (share of energy)", "centred (share of energy without the mean)", "functional (exp(-KL in nats per cell))", "rank (directions)", "action", "turn (degrees)"],
+    rows: stepsOf(store).flatMap((t) => {
+      const address = addressOf(store, t);
+      return store.sites.map((site, i) => [
+        t, ...address, site.name, store.fidelity[i][t], store.centred?.[i]?.[t], store.functional?.[i]?.[t], store.rank[i][t], actions[i][t], store.turn[i][t],
+      ]);
+    }),
+  };
+}
+
+const csvField = (value) => {
+  if (!known(value)) return "";
+  const text = String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+};
+
+/** RFC 4180: a header line, CRLF, quotes where needed; numbers with all their digits, nothing where there is no figure. */
+const csv = ({ columns, rows }) => [columns, ...rows].map((line) => `${line.map(csvField).join(",")}\r\n`).join("");

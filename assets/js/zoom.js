@@ -1,0 +1,250 @@
+// The large view of a plot: a dialog with the plot in Plotly, and its export. It shows the run as it was when the dialog was
+// opened or refreshed: a picture that one zooms into must not move away, whatever the run behind it does.
+
+const PLOTLY_FILE = "studio/plotly.min.js";
+const EXPORT_SIZE = { width: 1200, height: 680 }; // CSS pixels; PNG has twice as many each way
+
+/** plotly.js, fetched from the studio when first needed; a failed attempt may be repeated. */
+function loadPlotly() {
+  if (window.Plotly) return Promise.resolve(window.Plotly);
+  loadPlotly.pending ??= new Promise((resolve, reject) => {
+    const root = (window.gradio_config?.root ?? "").replace(/\/$/, "");
+    const node = make("script", { src: `${root}/${PLOTLY_FILE}` });
+    node.addEventListener("load", () => (window.Plotly ? resolve(window.Plotly) : reject(new Error("no plotting library in what came"))));
+    node.addEventListener("error", () => reject(new Error("no answer")));
+    document.head.append(node);
+  }).catch((failure) => { loadPlotly.pending = null; throw failure; });
+  return loadPlotly.pending;
+}
+
+/** A copy of the store that later steps do not change: columns are copied, records are replaced by the player anyway. */
+function still(store) {
+  const copy = (value) => (Array.isArray(value) ? value.map((part) => (Array.isArray(part) ? part.slice() : part)) : value);
+  const shot = Object.assign(Object.create(Object.getPrototypeOf(store)), store);
+  for (const [name, value] of Object.entries(store)) {
+    if (Array.isArray(value)) shot[name] = copy(value);
+    else if (name === "spectra" && value) shot[name] = { ...value, rows: value.rows.slice() };
+    else if (name === "latent" && value) shot[name] = Object.fromEntries(Object.entries(value).map(([key, part]) => [key, copy(part)]));
+  }
+  return shot;
+}
+
+/** A file for the user to keep. */
+function download(name, type, text) {
+  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+const zoom = {
+  dialog: null,
+  shot: null, // the store as it was
+  id: null, // of the plot shown
+  view: 0, // a new number forgets how far one had zoomed in
+
+  // Buttons in the cards' heads
+
+  wire() {
+    for (const [id, { card, title }] of Object.entries(ZOOM)) {
+      const place = document.getElementById(card);
+      if (!place || place.querySelector(".zoom-open")) continue; // one button a card; the dialog leads to its other plots
+      const words = `Open ${title.toLowerCase()} large`;
+      const button = make("button", { cls: "zoom-open quiet", type: "button", text: "⤢", "aria-label": words, "aria-haspopup": "dialog", "data-zoom": id });
+      button.dataset.tip = `${words}: zoom, values on hovering, export as PNG, SVG or CSV`;
+      button.addEventListener("click", () => this.open(id));
+      const head = place.querySelector("header") ?? place.querySelector("#transport");
+      (head ?? place).append(button);
+    }
+  },
+
+  // The dialog
+
+  build() {
+    const dialog = make("dialog", { id: "zoom", "aria-labelledby": "zoom-title" });
+    const head = make("header", {}, dialog);
+    const says = make("div", { cls: "says" }, head);
+    this.title = make("h2", { id: "zoom-title" }, says);
+    this.about = make("p", { cls: "num", id: "zoom-about" }, says);
+    const close = make("button", { type: "button", cls: "close", text: "×", "aria-label": "Close" }, head);
+    close.addEventListener("click", () => dialog.close());
+
+    const tools = make("div", { cls: "tools" }, dialog);
+    this.choice = make("select", { "aria-label": "Plot", id: "zoom-plot", autofocus: "" }, tools);
+    this.choice.addEventListener("change", () => { this.id = this.choice.value; this.view += 1; this.show(); });
+    const tool = (name, text, tip, act) => {
+      const button = make("button", { type: "button", text, "data-tip": tip, "data-act": name }, tools);
+      button.addEventListener("click", act);
+      return button;
+    };
+    this.again = tool("refresh", "Refresh", "Show the run as it is now.", () => this.refresh());
+    tool("reset", "Reset view", "Undo zooming and panning.", () => { this.view += 1; this.show(); });
+    this.scale = tool("scale", "", "How fidelities are spread over the axis: by their nines, or evenly.", () => { switchScale(); this.view += 1; this.show(); });
+    make("span", { cls: "gap" }, tools);
+    this.pictures = [
+      tool("png", "PNG", "This view as a picture of 2400 × 1360 pixels.", () => this.picture("png")),
+      tool("svg", "SVG", "This view as vectors.", () => this.picture("svg")),
+    ];
+    tool("csv", "CSV", "The data of this plot, all digits.", () => this.data());
+    tool("all", "All data", "One CSV of all sites at all steps: fidelities, rank, action, turn.", () => this.allData());
+
+    this.plot = make("div", { cls: "chart", role: "img" }, dialog);
+    this.message = make("div", { cls: "message", role: "status" }, dialog);
+    // Keys belong to the dialog while it is open: none of them may step the run behind it.
+    dialog.addEventListener("keydown", (event) => { if (event.key !== "Escape") event.stopPropagation(); });
+    dialog.addEventListener("keyup", (event) => event.stopPropagation());
+    dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); }); // beside it
+    dialog.addEventListener("close", () => this.closed());
+    document.body.append(dialog);
+    this.dialog = dialog;
+  },
+
+  open(id) {
+    if (!player.store) return;
+    if (!this.dialog) this.build();
+    this.shot = still(player.store);
+    this.id = id;
+    this.view += 1;
+    // What is modal lies above everything else: tooltips and notices go with it.
+    this.dialog.append(tip.node, $("notice"));
+    tip.hide();
+    this.dialog.showModal();
+    this.show();
+    this.watch();
+  },
+
+  closed() {
+    clearTimeout(this.timer);
+    tip.hide();
+    document.body.append(tip.node, $("notice"));
+    if (window.Plotly) window.Plotly.purge(this.plot);
+    this.shot = null;
+  },
+
+  refresh() {
+    this.shot = still(player.store);
+    this.show();
+    this.compare();
+  },
+
+  /** Say, twice a second at most, how far the run has gone on. */
+  watch() {
+    clearTimeout(this.timer);
+    this.compare();
+    this.timer = setTimeout(() => this.watch(), 500);
+  },
+  compare() {
+    const { store } = player, { shot } = this;
+    const same = store.run === shot.run && store.epoch === shot.epoch && store.rows === shot.rows && store.frame.index === shot.frame.index;
+    const when = `picture of step ${shot.frame.index}`;
+    say(this.again, same ? "Refresh" : `Refresh (t ${store.frame.index})`);
+    this.again.classList.toggle("fresh", !same);
+    const site = ZOOM[this.id].ofSite ? ` · ${shot.sites[chosenSite(shot)].label}` : "";
+    say(this.about, `${shot.model.name} · ${shot.puzzle.id}${site} · ${when}${same ? "" : `, the run is at ${store.frame.index}`}`);
+  },
+
+  /** What there is to show, by group. */
+  list() {
+    const groups = new Map();
+    for (const [id, entry] of Object.entries(ZOOM)) {
+      if (entry.has(this.shot) || id === this.id) groups.set(entry.group, [...(groups.get(entry.group) ?? []), [id, entry.title]]);
+    }
+    this.choice.replaceChildren();
+    for (const [name, entries] of groups) {
+      const group = make("optgroup", { label: name }, this.choice);
+      for (const [id, title] of entries) make("option", { value: id, text: title }, group);
+    }
+    this.choice.value = this.id;
+  },
+
+  async show() {
+    const entry = ZOOM[this.id], { shot } = this;
+    this.list();
+    say(this.title, entry.title);
+    this.compare();
+    this.scale.hidden = !entry.scaled;
+    say(this.scale, `scale: ${scaleKind}`);
+    const ready = entry.has(shot);
+    this.allow(false);
+    this.dialog.dataset.state = "loading";
+    if (!ready) {
+      if (window.Plotly) window.Plotly.purge(this.plot);
+      return this.tell("empty", "Nothing recorded yet: close this, press Play or Step, and open it again.");
+    }
+    if (!window.Plotly) this.tell("loading", "Loading the plotting library from the studio …");
+    let library = null;
+    try {
+      library = await loadPlotly();
+    } catch {
+      if (shot !== this.shot) return undefined;
+      return this.tell("error", "The plotting library could not be fetched from the studio. Is it still running? The CSV exports work without it.", true);
+    }
+    if (shot !== this.shot || entry !== ZOOM[this.id]) return undefined; // closed or changed meanwhile
+    const { data, layout } = entry.figure(shot);
+    try {
+      await library.react(this.plot, data, { ...layout, height: this.plot.clientHeight, autosize: true, uirevision: this.view }, {
+        displaylogo: false, scrollZoom: true, responsive: true, displayModeBar: true,
+        // By name, because the library's own choice holds a button that would send the plot to its maker.
+        modeBarButtons: [["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]], plotlyServerURL: "",
+      });
+    } catch (failure) {
+      return this.tell("error", `The plot could not be drawn: ${failure.message}`);
+    }
+    mark(this.plot, "aria-label", `${entry.title}, up to step ${shot.rows - 1}; the values are in the CSV export`);
+    this.tell("ready", "");
+    this.allow(true);
+    return undefined;
+  },
+
+  tell(state, text, retry = false) {
+    this.dialog.dataset.state = state;
+    this.message.replaceChildren();
+    this.message.hidden = !text;
+    if (!text) return;
+    make("p", { text }, this.message);
+    if (retry) make("button", { type: "button", text: "Try again" }, this.message).addEventListener("click", () => this.show());
+  },
+
+  allow(pictures) { for (const button of this.pictures) button.disabled = !pictures; },
+
+  // Export
+
+  /** Such as laser-studio_sudoku-6x6_medium-0001_fidelity_t74.csv */
+  fileName(what) {
+    const { model, puzzle, frame } = this.shot;
+    return ["laser-studio", model.name, puzzle.id, what, `t${frame.index}`].map((part) => part.replace(/[^\w.+-]+/g, "-")).join("_");
+  },
+
+  async picture(format) {
+    const entry = ZOOM[this.id], { layout, data } = this.plot;
+    const caption = `<b>${plain(entry.title)}</b><br><span style="font-size:14px">${plain(this.about.textContent)}</span>`;
+    const bigger = (part) => (part ? { ...part, tickfont: { ...part.tickfont, size: 15 }, title: { ...part.title, font: { ...part.title?.font, size: 16 } } } : part);
+    const axes = Object.fromEntries(Object.entries(layout).filter(([name]) => /^[xy]axis\d*$/.test(name)).map(([name, part]) => [name, bigger(part)]));
+    const whole = {
+      ...layout, ...axes, ...EXPORT_SIZE, autosize: false, font: { ...layout.font, size: 15 }, legend: { ...layout.legend, font: { size: 15 } },
+      title: { text: caption, x: 0.01, xanchor: "left", y: 0.975, yanchor: "top", font: { size: 20, color: ink.text } }, margin: { l: 80, r: 30, t: 110, b: 64 },
+    };
+    this.allow(false);
+    try {
+      await window.Plotly.downloadImage({ data, layout: whole }, { format, ...EXPORT_SIZE, scale: format === "png" ? 2 : 1, filename: this.fileName(this.id) });
+    } catch (failure) {
+      notify(`the picture could not be made: ${failure.message ?? failure}`);
+    } finally {
+      this.allow(true);
+    }
+  },
+
+  data() {
+    const entry = ZOOM[this.id];
+    if (!entry.has(this.shot)) return notify("nothing recorded yet: there is no data to export");
+    return download(`${this.fileName(this.id)}.csv`, "text/csv;charset=utf-8", csv(entry.table(this.shot)));
+  },
+
+  allData() { download(`${this.fileName("all")}.csv`, "text/csv;charset=utf-8", csv(everything(this.shot))); },
+
+  /** Put the buttons in once the page has started. */
+  start() {
+    if (window.laserStudio?.ready) this.wire(); else requestAnimationFrame(() => this.start());
+  },
+};
+
+requestAnimationFrame(() => zoom.start());

@@ -1,0 +1,77 @@
+"""What a page may ask for: every request as a settings class, so that whatever comes in is checked in one place."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY
+from typing import Any, Literal
+
+from laser_studio.settings import setting, settings
+from laser_studio.studio.links import MAX_STEP
+from laser_studio.studio.registry import StudioError
+
+
+@settings(StudioError)
+class OpenRequest:
+    """A page wants a run: after a reload the one it had (`resume`), else a new one for its address."""
+
+    query: str = setting(default="", help="Query string of the page's address.")
+    replaces: str = setting(default="", help="Id of the run this one takes the place of; it is closed.")
+    resume: str = setting(default="", help="Id of the run the page had before it was reloaded.")
+
+
+@settings(StudioError)
+class PageRequest:
+    """A page looks at a run. It shows step `at` and holds rows before `since` of `epoch`."""
+
+    run: str = setting(help="Id of the run.")
+    at: int = setting(low=0, high=MAX_STEP, unit="steps", help="The step the page shows.")
+    since: int = setting(default=0, low=0, high=MAX_STEP + 1, unit="steps", help="Rows from here on are wanted.")
+    epoch: int = setting(default=0, low=0, high=MAX_STEP, help="The run's epoch as the page knows it.")
+    site: str = setting(default="", help="The site whose spectra are wanted; empty: none.")
+    spectra_since: int = setting(default=0, low=0, high=MAX_STEP + 1, unit="steps", help="Spectra from here on are wanted.")
+
+
+@settings(StudioError)
+class AdvanceRequest(PageRequest):
+    """A page wants frames: up to `steps` more."""
+
+    steps: int = setting(default=0, low=0, high=10_000, unit="steps", help="How far to go on at most.")
+
+
+@settings(StudioError)
+class CommandRequest(PageRequest):
+    """A page wants to be elsewhere in time."""
+
+    _: KW_ONLY
+    name: Literal["back", "restart", "seek"] = setting(help="What to do.")
+    value: int = setting(default=0, low=0, high=MAX_STEP, unit="steps", help="The step to seek.")
+
+
+@settings(StudioError)
+class TuneRequest(PageRequest):
+    """A page changes settings of the tracker, from step `at` on, or options of the run."""
+
+    _: KW_ONLY
+    changes: dict[str, Any] = setting(help="Settings and options by name; `sites` holds those of single sites.")
+
+
+@settings(StudioError)
+class PythonRequest:
+    """A page wants its view as a Python script."""
+
+    run: str = setting(help="Id of the run.")
+    at: int = setting(low=0, high=MAX_STEP, unit="steps", help="The step the page shows.")
+
+
+@settings(StudioError)
+class RunRequest:
+    """A page closes its run, or goes away."""
+
+    run: str = setting(help="Id of the run.")
+
+
+def read_request(kind: type[Any], data: Any) -> Any:
+    """The request `data` is. Raises `StudioError`."""
+    if not isinstance(data, dict) or len(data) > 16 or not all(isinstance(key, str) for key in data):
+        raise StudioError("this request is not one the studio knows: reload the page")
+    return kind(**data)

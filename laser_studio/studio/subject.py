@@ -1,0 +1,144 @@
+"""A run of a model on puzzles: what the page tells of it, and how to make the same in Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from laser_studio.assets import asset_root
+from laser_studio.errors import LaserStudioError
+from laser_studio.puzzles import Puzzle
+from laser_studio.studio.catalogue import Catalogue, puzzle_label, read_generated, set_name
+
+if TYPE_CHECKING:
+    from laser_studio.trm import TRM
+
+
+@dataclass(frozen=True)
+class PuzzleSubject:
+    """A model of the catalogue on a puzzle, and on those that run along in the batch (by their ids)."""
+
+    catalogue: Catalogue
+    model: str
+    loaded: TRM
+    puzzle_id: str
+    puzzle: Puzzle
+    companion_ids: Sequence[str] = ()
+
+    def about(self) -> dict[str, Any]:
+        """See `Subject.about`."""
+        return {
+            "model": self.about_model(),
+            "puzzle": self.about_puzzle(),
+            "puzzles": self.offered(),
+            "generates": self.catalogue.can_generate(self.model),
+        }
+
+    def about_model(self) -> dict[str, Any]:
+        """Names and sizes of the model, device and dtype."""
+        config = self.loaded.config
+        return {
+            "name": self.model,
+            "label": self.catalogue.entries[self.model].label,
+            "device": self.device,
+            "dtype": {"float32": "fp32", "bfloat16": "bf16"}[config.forward_dtype],
+            "parameters": sum(weight.numel() for weight in self.loaded.parameters()),
+            "H_cycles": config.H_cycles,
+            "L_cycles": config.L_cycles,
+            "halt_max_steps": config.halt_max_steps,
+            "layers": config.L_layers,
+            "hidden_size": config.hidden_size,
+        }
+
+    @property
+    def device(self) -> str:
+        """Where the weights lie, e.g. "cpu"."""
+        return str(next(self.loaded.parameters()).device)
+
+    def about_puzzle(self) -> dict[str, Any]:
+        """What the board draws; never the solution."""
+        domain, puzzle = self.catalogue.domain(self.model), self.puzzle
+        values = range(max(puzzle.cells) + 1 if domain.name != "sudoku" else puzzle.width + 1)
+        if domain.name == "maze":
+            values = range(5)
+        return {
+            "id": self.puzzle_id,
+            "domain": domain.name,
+            "height": puzzle.height,
+            "width": puzzle.width,
+            "cells": puzzle.cells,
+            "given": domain.given(puzzle),
+            "blocks": domain.blocks(puzzle),
+            "symbols": [domain.symbol(value) for value in values],
+            "difficulty": puzzle.difficulty,
+            "issues": [[issue.row, issue.column, issue.message] for issue in domain.validate(puzzle)][:20],
+        }
+
+    def offered(self) -> list[list[str]]:
+        """The choices of the puzzle control as [label, id, difficulty]; a generated puzzle stands first."""
+        offered = [[puzzle_label(puzzle), puzzle.name, str(puzzle.difficulty)] for puzzle in self.catalogue.puzzles(self.model)]
+        if (recipe := read_generated(self.puzzle_id)) is not None:
+            difficulty, seed = recipe
+            offered.insert(0, [f"{difficulty} · new #{seed}", self.puzzle_id, difficulty])
+        return offered
+
+    def script(self) -> tuple[list[str], list[str]]:
+        """See `Subject.script`."""
+        ids = [self.puzzle_id, *self.companion_ids]
+        imports, lines = ["from laser_studio.trm import load_checkpoint"], []
+        path = self.catalogue.entries[self.model].path
+        if (shipped := _shipped(path)) is not None:
+            imports.append("from laser_studio.assets import asset_path")
+            lines.append(f'model = load_checkpoint(asset_path("checkpoints", {shipped!r}), device={self.device!r})')
+        else:
+            lines.append(f"model = load_checkpoint({str(path)!r}, device={self.device!r})")
+        domain, size = self.catalogue.task(self.model)
+        needed = []
+        if any(read_generated(one) is None for one in ids):
+            needed.append("load_puzzles")
+            lines.append(f"bundled = {{puzzle.name: puzzle for puzzle in load_puzzles({set_name(domain, size)!r})}}")
+        if any(read_generated(one) is not None for one in ids):
+            needed.append("get_domain")
+            lines.append(f"domain = get_domain({domain!r})")
+        imports.append(f"from laser_studio.puzzles import {', '.join(sorted(needed))}")
+        lines.append(f"puzzle = {_expression(self.puzzle_id, size)}")
+        if self.companion_ids:
+            lines += ["companions = [", *(f"    {_expression(one, size)}," for one in self.companion_ids), "]"]
+        return imports, lines
+
+
+def _expression(puzzle_id: str, size: int) -> str:
+    if (recipe := read_generated(puzzle_id)) is None:
+        return f"bundled[{puzzle_id!r}]"
+    difficulty, seed = recipe
+    return f'domain.generate({seed}, size={size}, difficulty={difficulty!r}, split="held-out")'
+
+
+def _shipped(path: Any) -> str | None:
+    """The name of a shipped model; None for any other."""
+    try:
+        folder = asset_root() / "checkpoints"
+    except LaserStudioError:
+        return None
+    return path.name if path.parent == folder else None
+
+
+_SITE = re.compile(r"layers\.(\d+)\.(self_attn|mlp_t|mlp)\.(\w+)_proj")
+_SHORT = {
+    ("self_attn", "qkv"): "qkv",
+    ("self_attn", "o"): "o",
+    ("mlp_t", "gate_up"): "mix g·up",
+    ("mlp_t", "down"): "mix down",
+    ("mlp", "gate_up"): "gate·up",
+    ("mlp", "down"): "down",
+}
+
+
+def about_site(name: str, dim: int) -> dict[str, Any]:
+    """A site's name, width, layer and short labels; of a model that is not a TRM, the name itself."""
+    match = _SITE.fullmatch(name)
+    layer = int(match[1]) if match else 0
+    short = _SHORT.get((match[2], match[3]), name) if match else name
+    return {"name": name, "dim": dim, "layer": layer, "short": short, "label": f"L{layer} {short}"}
