@@ -42,16 +42,19 @@ const axis = (title, more = {}) => ({
   tickfont: { size: 12, color: ink.muted }, automargin: true, ...more,
 });
 
-const stepAxis = (store, more = {}) => axis("recursion step t", { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
+const overTime = (store, more = {}) => axis("recursion step t", { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
 
 const verticalAt = (t) => ({ type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: ink.accent, width: 1.5 } });
+
+/** Where there is no room for all sites' values at once, a point says its own. */
+const closeUp = () => innerWidth < 700;
 
 function layoutOf(store, x, y, more = {}) {
   return {
     paper_bgcolor: ink.card, plot_bgcolor: ink.card,
     font: { family: ink.font, size: 12.5, color: ink.text },
-    margin: { l: 62, r: 18, t: 16, b: 46 },
-    hovermode: innerWidth < 700 ? "closest" : "x unified", // all sites at once need room
+    margin: { l: 62, r: 18, t: 38, b: 46 }, // above: the library's buttons
+    hovermode: closeUp() ? "closest" : "x unified",
     hoverlabel: { bgcolor: ink.card, bordercolor: ink.line, font: { family: ink.font, size: 12, color: ink.text }, namelength: -1 },
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 12 }, itemwidth: 30 },
     modebar: { bgcolor: "rgba(0,0,0,0)", color: ink.muted, activecolor: ink.accent },
@@ -60,7 +63,7 @@ function layoutOf(store, x, y, more = {}) {
   };
 }
 
-const overSteps = (store, y, more = {}) => layoutOf(store, stepAxis(store), y, { shapes: [verticalAt(store.frame.index)], ...more });
+const overSteps = (store, y, more = {}) => layoutOf(store, overTime(store), y, { shapes: [verticalAt(store.frame.index)], ...more });
 
 /** One line per site; the selected one is drawn strong. `text` says how a value is shown on hovering. */
 function siteLines(store, columns, text, { mode = "lines", shape = "linear", place = (value) => value, gaps = false } = {}) {
@@ -70,7 +73,7 @@ function siteLines(store, columns, text, { mode = "lines", shape = "linear", pla
     return {
       type: "scatter", mode, name: plain(site.label), x, y: values.map((value) => (known(value) ? place(value) : null)), customdata: values,
       connectgaps: gaps, line: { color: site.colour, width: i === chosen ? 2.6 : 1.4, shape }, marker: { color: site.colour, size: i === chosen ? 6 : 4 },
-      hovertemplate: `%{customdata${text}}`,
+      hovertemplate: `${closeUp() ? "step %{x}: " : ""}%{customdata${text}}`,
     };
   });
 }
@@ -84,17 +87,21 @@ const siteTable = (store, columns, unit) => stepTable(store, store.sites.map((si
 
 // Fidelity: on the scale that map and small plot use
 
-function fidelityAxis(store, title) {
-  if (scaleKind !== "nines") return axis(title, { range: [store.floor - 0.01, 1.01] });
+function fidelityAxis(store, title, columns) {
+  const low = columns.flat().reduce((least, value) => (known(value) && value < least ? value : least), store.settings.min_fidelity);
+  const floor = [0.8, 0.6, 0.4, 0.2].find((value) => low >= value) ?? 0;
+  if (scaleKind !== "nines") return axis(title, { range: [floor - 0.01, 1.01] });
   const values = [0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9998];
   const places = values.map(onScale);
   return axis(title, {
-    range: [onScale(store.floor) - 0.05, MOST_NINES + 0.08], tickmode: "array",
+    range: [onScale(floor) - 0.05, MOST_NINES + 0.08], tickmode: "array",
     tickvals: [...places, MOST_NINES], ticktext: [...values.map(String), "0.9999 to 1"],
   });
 }
 
-function thresholds(store) {
+/** The threshold belongs to the fidelity that the rule reads; the selected site may have one of its own. */
+function thresholds(store, kind = null) {
+  if (kind !== null && kind !== (store.settings.measure ?? "energy")) return { shapes: [], annotations: [] };
   const own = store.settings.sites?.[store.sites[chosenSite(store)]?.name]?.min_fidelity;
   const lines = [[store.settings.min_fidelity, ink.amber, "ε"]];
   if (known(own)) lines.push([own, store.sites[chosenSite(store)].colour, `ε of ${plain(store.sites[chosenSite(store)].label)}`]);
@@ -129,20 +136,21 @@ function eventMarks(store, columns) {
 
 const fidelityEntry = (column, title, meaning, unit) => ({
   title, group: "Fidelity", card: "fidelity-panel", scaled: true,
+  kind: column === "fidelity" ? "energy" : column, // as the page's script and the rule name it
   has: (store) => anyFilled(store[column]),
   figure(store) {
-    const { shapes, annotations } = thresholds(store);
+    const { shapes, annotations } = thresholds(store, this.kind);
     const gaps = column === "functional"; // exists at the ends of windows only
     const lines = siteLines(store, store[column], ":.5f", { place: onScale, gaps, mode: gaps ? "lines+markers" : "lines" });
     return {
       data: [...lines, ...eventMarks(store, store[column])],
-      layout: overSteps(store, fidelityAxis(store, meaning), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }),
+      layout: overSteps(store, fidelityAxis(store, meaning, store[column]), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }),
     };
   },
   table: (store) => siteTable(store, store[column], unit),
 });
 
-const KINDS = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
+const COMPARED = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
 
 /** The largest figure of some columns, for an axis that begins at 0. */
 const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high, value) => (value > high ? value : high), most), 0);
@@ -151,11 +159,11 @@ const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high
 
 function lanes(store, list) {
   const gap = 0.07, tall = (1 - gap * (list.length - 1)) / list.length;
-  const layout = layoutOf(store, stepAxis(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
+  const layout = layoutOf(store, overTime(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
   delete layout.yaxis;
-  const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, range }, n) => {
+  const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, zero = bars, range }, n) => {
     const suffix = n ? `${n + 1}` : "", top = 1 - n * (tall + gap);
-    layout[`yaxis${suffix}`] = axis(name, { domain: [Math.max(0, top - tall), top], type: log ? "log" : "linear", ...(log ? { dtick: "D2" } : { nticks: 5 }), ...(range ? { range } : bars ? { rangemode: "tozero" } : {}) });
+    layout[`yaxis${suffix}`] = axis(name, { domain: [Math.max(0, top - tall), top], type: log ? "log" : "linear", ...(log ? { dtick: "D2" } : { nticks: 5 }), ...(range ? { range } : zero ? { rangemode: "tozero" } : {}) });
     const x = stepsOf(store), y = valuesOf(store, column);
     const trace = { name, x, y, customdata: y, xaxis: "x", yaxis: `y${suffix}`, hovertemplate: `%{customdata${text}}` };
     return bars
@@ -164,6 +172,9 @@ function lanes(store, list) {
   });
   return { data, layout };
 }
+
+/** Whether more than one puzzle is run. */
+const several = (store) => (store.frame.batch ?? 1) > 1;
 
 const LEDGERS = ["history", "training"];
 const BYTES_TEXT = ":.4s}B"; // Plotly writes 12.3k: with B a size
@@ -174,10 +185,10 @@ const ZOOM = {
   functional: fidelityEntry("functional", "Functional fidelity by site", "exp(−KL of the answer)", "functional fidelity (exp(-KL in nats per cell))"),
   kinds: {
     title: "All fidelities of the selected site", group: "Fidelity", card: "fidelity-panel", scaled: true, ofSite: true,
-    has: (store) => KINDS.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
+    has: (store) => COMPARED.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
     figure(store) {
       const i = chosenSite(store), x = stepsOf(store), colours = [store.sites[i].colour, ink.accent, ink.green, ink.muted];
-      const data = KINDS.flatMap(([name, text, dash], n) => {
+      const data = COMPARED.flatMap(([name, text, dash], n) => {
         if (!filled(store[name]?.[i])) return [];
         const values = valuesOf(store, store[name][i]), sparse = n > 1;
         return [{
@@ -187,15 +198,15 @@ const ZOOM = {
         }];
       });
       const { shapes, annotations } = thresholds(store);
-      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity"), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
+      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity", data.map((trace) => trace.customdata)), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
     },
     table(store) {
       const i = chosenSite(store);
-      return stepTable(store, KINDS.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
+      return stepTable(store, COMPARED.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
     },
   },
   rank: {
-    title: "Rank by site", group: "Basis", card: "basis-panel",
+    title: "Rank by site", group: "Basis", card: "basis-panel", tab: "tab-rank",
     has: (store) => anyFilled(store.rank),
     figure: (store) => ({
       data: siteLines(store, store.rank.map((column) => column.map((rank) => rank || null)), "", { shape: "hv" }),
@@ -204,7 +215,7 @@ const ZOOM = {
     table: (store) => siteTable(store, store.rank, "rank (directions)"),
   },
   turn: {
-    title: "Turn at each refresh", group: "Basis", card: "basis-panel",
+    title: "Turn at each refresh", group: "Basis", card: "basis-panel", tab: "tab-angles",
     has: (store) => anyFilled(store.turn),
     figure: (store) => ({
       data: siteLines(store, store.turn, ":.2f}°", { mode: "lines+markers", gaps: true }).map((trace) => ({ ...trace, hovertemplate: "%{customdata:.2f}° at t %{x}" })),
@@ -222,10 +233,11 @@ const ZOOM = {
       return series;
     },
     figure(store) {
-      const data = this.series(store).map(([name, { step, angles }, color]) => ({
-        type: "bar", name: `${name}, t ${step}`, x: angles.map((_, n) => n + 1), y: angles, marker: { color }, hovertemplate: "%{y:.3f}°",
+      const data = this.series(store).map(([name, { step, angles }, color], n) => ({
+        name: `${name}, t ${step}`, x: angles.map((_, place) => place + 1), y: angles, hovertemplate: "%{y:.3f}°",
+        ...(n ? { type: "scatter", mode: "lines+markers", line: { color, width: 1.6, dash: "dot" }, marker: { color, size: 4 } } : { type: "bar", marker: { color } }),
       }));
-      return { data, layout: layoutOf(store, axis("principal angle, largest first", { hoverformat: "d" }), axis("degrees", { rangemode: "tozero" }), { showlegend: true, bargap: 0.15 }) };
+      return { data, layout: layoutOf(store, axis("principal angle, largest first", { unifiedhovertitle: { text: "angle %{x}" } }), axis("degrees", { rangemode: "tozero" }), { showlegend: true, bargap: 0.15 }) };
     },
     table(store) {
       const site = store.sites[chosenSite(store)].name;
@@ -236,7 +248,7 @@ const ZOOM = {
     },
   },
   spectrum: {
-    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", ofSite: true,
+    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", tab: "tab-spectrum", ofSite: true,
     has: (store) => store.spectra?.site === store.sites[chosenSite(store)]?.name && filled(store.spectra.rows),
     figure(store) {
       const rows = store.spectra.rows, x = stepsOf(store);
@@ -250,10 +262,10 @@ const ZOOM = {
         data: [{
           type: "heatmap", x, y: share.map((_, n) => n + 1), z, customdata: share, zmin: low, zmax: 0, hoverongaps: false,
           colorscale: CIVIDIS.map(([r, g, b], n) => [n / (CIVIDIS.length - 1), `rgb(${r},${g},${b})`]),
-          colorbar: { title: { text: "share of energy", side: "right", font: { size: 12 } }, thickness: 12, tickvals: ticks, ticktext: ticks.map((n) => `${Number((100 * 10 ** n).toPrecision(1))} %`), outlinewidth: 0 },
+          colorbar: { title: { text: "share", side: "top", font: { size: 12 } }, thickness: 12, tickvals: ticks, ticktext: ticks.map((n) => `${Number((100 * 10 ** n).toPrecision(1))} %`), outlinewidth: 0 },
           hovertemplate: "step %{x} · component %{y}<br>%{customdata:.3~g} of the energy<extra></extra>",
         }],
-        layout: layoutOf(store, stepAxis(store), axis("component, largest first", { autorange: "reversed", hoverformat: "d" }), { hovermode: "closest", shapes: [verticalAt(store.frame.index)] }),
+        layout: layoutOf(store, overTime(store), axis("component, largest first", { autorange: "reversed", hoverformat: "d" }), { hovermode: "closest", shapes: [verticalAt(store.frame.index)] }),
       };
     },
     table(store) {
@@ -265,7 +277,7 @@ const ZOOM = {
     },
   },
   memory: {
-    title: "Memory by site", group: "Memory", card: "memory-panel",
+    title: "Memory by site", group: "Memory", card: "memory-panel", tab: "tab-memory",
     has: (store) => store.frame.index > 0,
     figure(store) {
       const lines = store.sites.map((site) => store.frame.sites[site.name]?.[store.ledger] ?? {});
@@ -300,33 +312,39 @@ const ZOOM = {
     table: (store) => stepTable(store, [["full (bytes)", store.full], ["kept (bytes)", store.kept]]),
   },
   halting: {
-    title: "Halting", group: "Recursion", card: "board-card",
-    has: (store) => filled(store.halt),
-    figure: (store) => ({
-      data: [{
-        type: "scatter", mode: "lines", name: "halting probability", x: stepsOf(store), y: valuesOf(store, store.halt), line: { color: ink.green, width: 2.2 },
-        hovertemplate: "%{y:.5f}", showlegend: false,
-      }],
-      layout: overSteps(store, axis("halting probability, σ(q_halt)", { range: [-0.02, 1.02] }), {
-        shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: 0.5, y1: 0.5, line: { color: ink.muted, width: 1, dash: "dot" } }, verticalAt(store.frame.index)],
-      }),
-    }),
-    table: (store) => stepTable(store, [["halting probability (0 to 1)", store.halt]]),
+    title: "Halting", group: "Recursion", card: "memory-panel", tab: "tab-halting",
+    list: (store) => [
+      { name: "halting probability, σ(q_halt)", unit: "halting probability (0 to 1)", column: store.halt, color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
+      { name: "right cells", unit: "right cells", column: store.right, color: ink.changes, text: ":d", zero: true },
+      { name: "right cells, batch", unit: "right cells of the batch (share)", column: several(store) && store.batchRight, color: ink.muted, text: ":.4f", zero: true },
+      { name: "solved, batch", unit: "solved puzzles of the batch", column: several(store) && store.batchSolved, color: ink.amber, text: ":d", zero: true },
+    ].filter(({ column }) => filled(column)),
+    has(store) { return filled(store.halt); },
+    figure(store) { return lanes(store, this.list(store)); },
+    table(store) { return stepTable(store, this.list(store).map(({ unit, column }) => [unit, column])); },
   },
   latents: {
-    title: "Latent path", group: "Recursion", card: "latent-panel",
+    title: "Latent path", group: "Recursion", card: "memory-panel", tab: "tab-latents",
     columns: (store) => ["Hx", "Hy", "Lx", "Ly"].map((name) => store.latent?.[name] ?? store[`latent.${name}`]),
     has(store) { return this.columns(store).every(filled); },
     figure(store) {
       const [hx, hy, lx, ly] = this.columns(store), steps = stepsOf(store, 0), now = store.frame.index;
-      const path = (name, x, y, color, symbol) => ({
-        type: "scatter", mode: "lines+markers", name, x: valuesOf(store, x, 0), y: valuesOf(store, y, 0), customdata: steps, line: { color, width: 1.2 },
-        marker: { color, size: steps.map((t) => (t === now ? 13 : 5)), symbol, line: { color: ink.card, width: 0.5 } },
-        hovertemplate: `${name} · step %{customdata}<br>%{x:.5g}, %{y:.5g}<extra></extra>`,
-      });
+      const last = Math.max(1, store.rows - 1);
+      // From early (pale) to late (strong); the step shown is the large one.
+      const path = (name, x, y, color, symbol) => {
+        const place = { x: valuesOf(store, x, 0), y: valuesOf(store, y, 0) };
+        return [
+          { type: "scatter", mode: "lines", ...place, line: { color, width: 1 }, opacity: 0.4, hoverinfo: "skip", showlegend: false },
+          {
+            type: "scatter", mode: "markers", name, ...place, customdata: steps,
+            marker: { color, symbol, size: steps.map((t) => (t === now ? 14 : 6)), opacity: steps.map((t) => (t === now ? 1 : 0.2 + (0.8 * t) / last)), line: { color: ink.card, width: 0.5 } },
+            hovertemplate: `${name} · step %{customdata}<br>%{x:.5g}, %{y:.5g}<extra></extra>`,
+          },
+        ];
+      };
       return {
-        data: [path("z_L", lx, ly, ink.amber, "circle"), path("z_H", hx, hy, ink.accent, "square")],
-        layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction"), { hovermode: "closest" }),
+        data: [...path("z_L", lx, ly, ink.amber, "circle"), ...path("z_H", hx, hy, ink.accent, "square")],
+        layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction", { scaleanchor: "x" }), { hovermode: "closest" }),
       };
     },
     table(store) {

@@ -4,6 +4,9 @@
 const PLOTLY_FILE = "studio/plotly.min.js";
 const EXPORT_SIZE = { width: 1200, height: 680 }; // CSS pixels; PNG has twice as many each way
 
+/** The cards whose plots can be opened, and what their buttons call them. */
+const CARDS = { "fidelity-panel": "fidelity", "memory-panel": "memory", "basis-panel": "basis", deck: "timeline" };
+
 /** plotly.js, fetched from the studio when first needed; a failed attempt may be repeated. */
 function loadPlotly() {
   if (window.Plotly) return Promise.resolve(window.Plotly);
@@ -45,16 +48,23 @@ const zoom = {
   // Buttons in the cards' heads
 
   wire() {
-    for (const [id, { card, title }] of Object.entries(ZOOM)) {
-      const place = document.getElementById(card);
-      if (!place || place.querySelector(".zoom-open")) continue; // one button a card; the dialog leads to its other plots
-      const words = `Open ${title.toLowerCase()} large`;
-      const button = make("button", { cls: "zoom-open quiet", type: "button", text: "⤢", "aria-label": words, "aria-haspopup": "dialog", "data-zoom": id });
+    for (const [id, name] of Object.entries(CARDS)) {
+      const card = document.getElementById(id);
+      const head = card?.querySelector("header") ?? card?.querySelector("#transport");
+      if (!head) continue;
+      const words = `Open ${name} large`;
+      const button = make("button", { cls: "zoom-open quiet", type: "button", text: "⤢", "aria-label": words, "aria-haspopup": "dialog" }, head);
       button.dataset.tip = `${words}: zoom, values on hovering, export as PNG, SVG or CSV`;
-      button.addEventListener("click", () => this.open(id));
-      const head = place.querySelector("header") ?? place.querySelector("#transport");
-      (head ?? place).append(button);
+      button.addEventListener("click", () => this.open(this.seenIn(id)));
     }
+  },
+
+  /** The plot that a card shows now: by its open tab, or by the kind of fidelity chosen; else its first. */
+  seenIn(card) {
+    const plots = Object.entries(ZOOM).filter(([, entry]) => entry.card === card);
+    const open = plots.find(([, { tab }]) => tab && document.getElementById(tab)?.getAttribute("aria-selected") === "true");
+    const kind = plots.find(([, entry]) => entry.kind && entry.kind === kindShown);
+    return (open ?? kind ?? plots[0])[0];
   },
 
   // The dialog
@@ -180,6 +190,8 @@ const zoom = {
     }
     if (shot !== this.shot || entry !== ZOOM[this.id]) return undefined; // closed or changed meanwhile
     const { data, layout } = entry.figure(shot);
+    if (entry !== this.drawn) library.purge(this.plot); // nothing of another plot may stay: no hover box, no axis
+    this.drawn = entry;
     try {
       await library.react(this.plot, data, { ...layout, height: this.plot.clientHeight, autosize: true, uirevision: this.view }, {
         displaylogo: false, scrollZoom: true, responsive: true, displayModeBar: true,

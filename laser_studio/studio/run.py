@@ -28,6 +28,7 @@ class Run:
     voided: dict[int, int] = field(default_factory=dict)  # epoch -> first step that was dropped when it began
     trail: Trail = field(default_factory=Trail)
     measured: dict[int, RunOptions] = field(default_factory=dict)
+    remade: set[int] = field(default_factory=set)  # steps after which all was computed anew, by a replay with the options of then
 
     def __post_init__(self) -> None:
         self.measured = self.measured or {0: self.options}
@@ -101,6 +102,7 @@ class Run:
             self.voided.pop(self.session.epoch - EPOCHS_REMEMBERED, None)
             self.trail.cut(cursor + 1)
             self.measured = {step: old for step, old in self.measured.items() if step < cursor} | {cursor: self.options}
+            self.remade = {step for step in self.remade if step < cursor} | {cursor}
         self.settings = settings
         self.pending = {}
 
@@ -113,6 +115,12 @@ class Run:
         self.session.beyond = options.beyond
         self.options = options
         self.measured[self.session.head] = options
+
+    def measured_for(self, at: int) -> dict[int, RunOptions]:
+        """The options that led to step `at`, by the step they were in force after; 0 is always among them."""
+        # Of a window that a replay went through, all is known: also what was seen before the step the replay was for.
+        first = max((step for step in self.remade if step < at), default=0)
+        return {0: self.measured[first]} | {step: options for step, options in self.measured.items() if first < step < at}
 
     def step(self) -> None:
         """One step, after what a link asks to be changed before it."""

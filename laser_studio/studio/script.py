@@ -17,20 +17,20 @@ for name, site in frame.sites.items():
 def write_script(run: Run, at: int, *, history_bytes: int) -> str:
     """A script that makes `run` again up to step `at` and prints some of its figures. Raises `StudioError` where it cannot be made."""
     imports, making = run.subject.script()
-    start = run.measured[0]
+    asked = run.measured_for(at)
     arguments = ["model", "puzzle", f"policy={_policy(run.settings[0])}", f"history_bytes={history_bytes}"]
-    if start.batch > 1:
+    if run.options.batch > 1:
         arguments.append("companions=companions")
     if run.options.beyond or at > run.session.length:
         arguments.append("beyond=True")
-    if measures := _measures(start):
+    if measures := _measures(asked[0]):
         arguments.append(f"measures={measures}")
     lines, measured = [], measures
-    for step in sorted({*run.settings, *run.measured} - {0}):
+    for step in sorted({*run.settings, *asked} - {0}):
         news = []
         if step in run.settings and step <= at:
             news.append(f"session.set_policy({_policy(run.settings[step])})")
-        if step in run.measured and step < at and (measures := _measures(run.measured[step])) != measured:
+        if step in asked and (measures := _measures(asked[step])) != measured:
             measured = measures
             news.append(f"session.set_measures({measures or 'Measures()'})")
         if news:

@@ -553,3 +553,16 @@ def test_more_changes_than_a_link_can_hold_are_refused(channel: Channel, monkeyp
     refused = channel.tune({**known(reply, reply["run"]), "changes": {"sites": {DOWN: {"rank": 77, "min_fidelity": 0.99}}}})
     assert "restart" in refused["error"]
     assert sought(channel, reply, 3)["settings"] == reply["settings"]
+
+
+def test_what_is_told_of_the_past_follows_a_change(channel: Channel) -> None:
+    reply = sought(channel, opened(channel), 9)
+    reply = sought(channel, reply, 4)
+    reply = sought(channel, tuned(channel, reply, refresh="step"), 8)  # other steps refresh now than did before
+    frames = channel.registry.get(reply["run"]).item.session.frames
+    for at in range(8, 0, -1):
+        reply = sought(channel, reply, at)
+        turned = [index for index in range(at + 1) if frames[index].sites and frames[index].sites[DOWN].angles is not None]
+        assert reply["turns"].get(DOWN, {"step": None})["step"] == max(turned, default=None)
+        tracker, total = (sum(getattr(frame, part) for frame in frames[: at + 1]) for part in ("tracker_seconds", "seconds"))
+        assert reply["cost"] == pytest.approx(tracker / (total - tracker))

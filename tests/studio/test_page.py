@@ -64,6 +64,11 @@ def test_the_script_asks_only_for_ids_that_are_there(config: dict[str, Any]) -> 
     assert asked and asked <= there
 
 
+def test_the_scripts_share_one_scope_without_a_clash() -> None:
+    names = re.findall(r"(?m)^(?:async )?(?:const|let|class|function) +([A-Za-z_]\w*)", layout.script())
+    assert names and not {name for name in names if names.count(name) > 1}
+
+
 def test_controls_have_the_ranges_of_the_settings(config: dict[str, Any]) -> None:
     props = {component["props"].get("elem_id"): component["props"] for component in config["components"]}
     shown = {name: info for name, info in CONTROLS.items() if name.replace("_", "-") in props}
