@@ -14,6 +14,7 @@ from typing import BinaryIO, TypeVar
 
 from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import Frame
+from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.recording import (
     MAX_CURVES,
     MAX_FILE,
@@ -40,8 +41,8 @@ class WatchedRun:
     Raises `RecordingError` for a file that is no recording or holds no frame yet. A file that turns out to be broken, or is
     replaced, later raises it from `refresh` and `step`; what was read before stays.
 
-    Attributes: header; notes, the noted curves as (step, value); ended, why the watched run ended ("" while it goes on);
-    epoch, always 0: what was read is never taken back.
+    Attributes: header; notes, the noted curves by name as (step, value), and note_log, all of them in order; ended, why the watched
+    run ended ("" while it goes on); epoch, always 0: what was read is never taken back.
     """
 
     epoch = 0
@@ -49,11 +50,13 @@ class WatchedRun:
     def __init__(self, path: str | os.PathLike[str], *, seconds: float | None = None) -> None:
         self.path = Path(path)
         self.notes: dict[str, list[tuple[int, float | None]]] = {}
+        self.note_log: list[tuple[str, int, float | None]] = []
+        self.beyond = False
         self.ended = ""
         self._frames = FrameStore()
         self._spectra = Spectra()
         self._cursor = 0
-        self._offset = self._lines = self._noted = 0
+        self._offset = self._lines = 0
         self._problem: RecordingError | None = None
         self._first = b""
         with self._opened() as file:
@@ -138,6 +141,10 @@ class WatchedRun:
         """Raises `PolicyError`: what has been recorded cannot be tuned."""
         raise PolicyError(SETTINGS_ARE_FIXED)
 
+    def set_measures(self, measures: Measures) -> None:
+        """Raises `PolicyError`, for the same reason."""
+        raise PolicyError(SETTINGS_ARE_FIXED)
+
     def close(self) -> None:
         """Nothing is held open."""
 
@@ -177,10 +184,10 @@ class WatchedRun:
             for name, shares in entry.spectra.items():
                 self._spectra.add(name, entry.frame.index, shares)
         elif isinstance(entry, NoteLine):
-            self._noted += 1
-            if self._noted > MAX_NOTES or (entry.note not in self.notes and len(self.notes) >= MAX_CURVES):
+            if len(self.note_log) >= MAX_NOTES or (entry.note not in self.notes and len(self.notes) >= MAX_CURVES):
                 raise self._error(f"is one note too many: at most {MAX_NOTES:,} under {MAX_CURVES} names are read", line=self._lines)
             self.notes.setdefault(entry.note, []).append((entry.step, entry.value))
+            self.note_log.append((entry.note, entry.step, entry.value))
         else:
             self.ended = entry.end or "ended"
 

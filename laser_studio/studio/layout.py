@@ -59,8 +59,8 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
         with gr.Row(elem_id="topbar"):
             _panel(panels.LOGO, "brand-block")
             model = gr.Dropdown(
-                [(entry.label, entry.name) for entry in catalogue.entries.values()],
-                value=catalogue.first,
+                list(catalogue.choices),
+                value=catalogue.opening,
                 label="Model",
                 show_label=False,
                 elem_id="model",
@@ -124,7 +124,14 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             server_functions=_served(channel),
         )
 
-        for name, button in (*buttons.items(), ("python", python), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle)):
+        for name, button in (
+            *buttons.items(),
+            ("python", python),
+            ("share", share),
+            ("help", keys),
+            ("theme", look),
+            ("generate", new_puzzle),
+        ):
             button.click(fn=None, js=_tell(name), show_progress="hidden")
         tracker = [rank, min_fidelity, patience, refresh, measure, growth]
         for control in (model, difficulty, puzzle, *tracker, speed):
