@@ -21,7 +21,7 @@ from laser_studio.studio.links import CONTROLS
 
 # In this order, as one function: each file uses what stands before it.
 SCRIPTS = (
-    "base.js", "columns.js", "store.js", "board.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js", "latents.js",
+    "base.js", "columns.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js", "latents.js",
     "spectrum.js", "basis.js", "panels.js", "timeline.js", "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
