@@ -43,7 +43,7 @@ const memory = {
     say($("memory-basis"), ran ? bytes(total.basis) : NONE);
     const even = frame.break_even;
     say($("memory-even"), training
-      ? `of all saved bytes ${ran ? percent(frame.training_all?.saving) : NONE}`
+      ? `of all saved bytes ${ran && frame.training_all?.full ? percent(frame.training_all.saving) : NONE}`
       : even === null ? (ran ? "no break-even yet" : "break-even –") : `break-even at t ${even}`);
     const step = frame.step_full > 0;
     say($("memory-step"), step ? `${bytes(frame.step_full)} → ${bytes(frame.step_stored)}` : NONE);

@@ -19,6 +19,11 @@ BOARD = """
 <section class="card" id="board-card" aria-labelledby="board-title">
 <header><h2 id="board-title">Board</h2><span class="aside num"><span id="board-batch" data-tip="Puzzles of the batch whose answer is
 right at this step; the picture follows the first."></span> <span id="board-step">step 0</span></span></header>
+<div id="watched" hidden><div class="sub"><b id="watched-name"></b><span id="watched-file" class="num"></span><button type="button"
+id="watched-newest" class="quiet" data-tip="Go to the newest recorded step; Play follows from there.">newest step</button></div>
+<div class="plot"><canvas id="notes-plot" role="img" aria-label="Noted curves: none yet" data-tip=""></canvas></div>
+<div id="watched-list" class="num" role="list" aria-label="Noted values at the step shown"></div>
+<p id="watched-says" class="note num"></p></div>
 <div class="board-fit"><div id="board" role="img" aria-label="The board is being loaded"></div></div>
 <div class="foot">
 <div class="legend"><span data-tip="The model's own probability of the digit it answers, from its output distribution.">confidence</span>
