@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import NamedTuple
@@ -204,7 +204,7 @@ class SubspaceTracker:
         """
         started = perf_counter()
         rows = self._rows(x)
-        if _plain(rows):
+        if _plain(rows.device):
             return self._observe(x, rows, started)
         with _exact(self.device):
             return self._observe(x, rows, started)
@@ -240,7 +240,7 @@ class SubspaceTracker:
         total = energy(rows)
         known = _free_to_read(total)  # elsewhere a look at `total` would wait for the device
         if known and not total.item() < math.inf:
-            return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), len(rows), None))
+            return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), rows.shape[0], None))
         stored = exact = None
         if basis is not None:
             stored = rows @ basis  # (N, k)
@@ -251,7 +251,7 @@ class SubspaceTracker:
             shared = rows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
             held = (rows.clone() if shared else rows,)  # the host module may go on to change x in place
             exact = held[0] if basis is None else None
-        seen = Seen(total, rows.sum(0), len(rows), stored)
+        seen = Seen(total, rows.sum(0), rows.shape[0], stored)
         parts = (*opened.parts, Part(total, seen.rows, seen.row_sum, self._sample(rows), held))
         self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts))
         if state.policy.refresh == "step" and seen.finite:
@@ -261,7 +261,7 @@ class SubspaceTracker:
 
     def _sample(self, rows: Tensor) -> tuple[tuple[Tensor, float], ...]:
         """Rows of this observation for growth, each with the number it stands for: in turn by a random order, so that all get theirs."""
-        count = len(rows)
+        count = rows.shape[0]
         if not self._draws or not count:
             return ()
         order = self._orders.get(key := (count, self._draws))
@@ -269,7 +269,7 @@ class SubspaceTracker:
             generator = private_generator(self.policy.seed, self.name, "rows", count)
             order = self._orders[key] = list(torch.randperm(count, generator=generator).to(rows.device).split(self._draws))
         chosen = order[(self._state.window * STRIDE + len(self._open.parts)) % len(order)]
-        return ((rows.index_select(0, chosen), count / len(chosen)),)
+        return ((rows.index_select(0, chosen), count / chosen.shape[0]),)
 
     # Closing a window
 
@@ -496,7 +496,7 @@ def refresh_together(
     """
     starts = [perf_counter() if started is None else started]
     device = trackers[0].device if trackers else None
-    with _exact(device):
+    with nullcontext() if device is None or _plain(device) else _exact(device):
         figures = [tracker._figures() for tracker in trackers]
         windows = [tracker._measured_window(values) for tracker, values in zip(trackers, _read(figures), strict=True)]
         matrices = [None if window is None else tracker._turned(window[0]) for tracker, window in zip(trackers, windows, strict=True)]
@@ -520,9 +520,10 @@ def _read(figures: Sequence[Tensor | None]) -> list[list[float]]:
             devices.setdefault(each.device, []).append(index)
     for indices in devices.values():
         several = [each for index in indices if (each := figures[index]) is not None]
-        flat = iter((several[0] if len(several) == 1 else torch.cat(several)).tolist())
+        flat = (several[0] if len(several) == 1 else torch.cat(several)).tolist()
+        start = 0
         for index, each in zip(indices, several, strict=True):
-            values[index] = [next(flat) for _ in range(len(each))]
+            values[index] = flat[start : (start := start + each.shape[0])]
     return values
 
 
@@ -530,9 +531,9 @@ LARGEST = torch.finfo(torch.float32).max
 _NOTHING = Window((0.0, 0.0, 0), [torch.zeros(1)])
 
 
-def _plain(x: Tensor) -> bool:
-    """Whether products of `x`, which has no gradient, are plain fp32 tensors in the mode the caller is in."""
-    return not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled(x.device.type)
+def _plain(device: torch.device) -> bool:
+    """Whether what is computed from tensors without gradient is plain fp32, in the mode the caller is in."""
+    return not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled(device.type)
 
 
 @contextmanager
