@@ -496,7 +496,7 @@ def refresh_together(
     """
     starts = [perf_counter() if started is None else started]
     device = trackers[0].device if trackers else None
-    with nullcontext() if device is None or _plain(device) else _exact(device):
+    with nullcontext() if device is not None and _plain(device) else _exact(device):
         figures = [tracker._figures() for tracker in trackers]
         windows = [tracker._measured_window(values) for tracker, values in zip(trackers, _read(figures), strict=True)]
         matrices = [None if window is None else tracker._turned(window[0]) for tracker, window in zip(trackers, windows, strict=True)]
