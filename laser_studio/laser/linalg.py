@@ -50,6 +50,9 @@ def turned(sketch: Tensor, basis: Tensor, total: float) -> Tensor:
 
     sketch, basis and total as in `leading_directions`; so is the shift, which lets a direction without energy stay where it is.
     """
+    scale = 1 / (SHIFT * total)
+    if 1e-30 < scale < 1e30:
+        return torch.add(basis, sketch, alpha=scale)
     return torch.add(basis, sketch / total, alpha=1 / SHIFT)
 
 
@@ -65,8 +68,7 @@ def orthonormalised(matrices: Sequence[Tensor]) -> list[Tensor]:
     for indices in together.values():
         one = len(indices) == 1
         q, r = householder(matrices[indices[0]] if one else torch.stack([matrices[index] for index in indices]))
-        signs = torch.where(r.diagonal(dim1=-2, dim2=-1) < 0, -1.0, 1.0)
-        q = q * signs.unsqueeze(-2)
+        q.mul_(torch.copysign(r.new_ones(()), r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2))
         for index, each in zip(indices, (q,) if one else q, strict=True):
             found[index] = each
     return [each for each in found if each is not None]

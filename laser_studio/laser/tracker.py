@@ -254,7 +254,7 @@ class SubspaceTracker:
         seen = Seen(total, rows.sum(0), rows.shape[0], stored)
         parts = (*opened.parts, Part(total, seen.rows, seen.row_sum, self._sample(rows), held))
         self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts))
-        if state.policy.refresh == "step" and seen.finite:
+        if state.policy.refresh == "step" and (known or total.item() < math.inf):
             return refresh_together([self], [None], started=started, stored=stored, exact=exact)[0]
         news = "first window kept exact" if basis is None else ""
         return self._event(state, started, closes=False, sums=seen, stored=stored, exact=exact, news=news)
