@@ -89,9 +89,9 @@ const memory = {
         curve(context, store.full, from, to, x, y, ink.muted, 1.2, alpha);
         curve(context, store.kept, from, to, x, y, ink.green, 1.8, alpha);
       });
-      // Both start at nothing, so the upper left is always free.
-      label(context, "full", left + 3, top + 5, { size: 9.5 });
-      label(context, "kept", left + 26, top + 5, { size: 9.5, colour: ink.green, weight: 600 });
+      // Both only grow, so the lower right is free.
+      label(context, "full", width - right - 28, height - bottom - 7, { size: 9.5, align: "right" });
+      label(context, "kept", width - right - 3, height - bottom - 7, { size: 9.5, colour: ink.green, weight: 600, align: "right" });
     } else {
       label(context, "full and kept bytes over the run", width / 2, height / 2, { align: "center", size: 10 });
     }

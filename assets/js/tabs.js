@@ -1,20 +1,8 @@
 // Cards with tabs: one panel seen, the others in the page all the same. What is open is remembered.
 
-const LARGE = {
-  "tab-memory": "memory", "tab-halting": "halting", "tab-latents": "latents", "tab-spectrum": "spectrum", "tab-angles": "turn", "tab-rank": "rank",
-};
-
 const tabs = {
   open: {}, // by the id of the tab list
   wire(changed) {
-    // The large view opens with the plot of the open tab.
-    document.addEventListener("click", (event) => {
-      const button = event.target instanceof Element ? event.target.closest(".tabbed .zoom-open") : null;
-      const large = button && LARGE[this.open[button.closest(".tabbed").querySelector(".tabs").id]];
-      if (!large) return;
-      event.stopPropagation();
-      zoom.open(large);
-    }, true);
     for (const list of document.querySelectorAll('.tabs[role="tablist"]')) {
       const all = [...list.children];
       let kept = null;

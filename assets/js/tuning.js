@@ -64,8 +64,10 @@ const tuning = {
   tellSite(store) {
     const site = store.sites[store.selected ?? 0];
     const own = store.settings.sites?.[site.name] ?? {};
+    const other = this.formOf !== site.name;
+    this.formOf = site.name;
     const fill = (node, value, usual) => {
-      if (document.activeElement !== node) node.value = value ?? "";
+      if (other || document.activeElement !== node) node.value = value ?? ""; // not under somebody's typing
       node.placeholder = `${usual}`;
     };
     say($("override-title"), site.label);

@@ -21,8 +21,8 @@ from laser_studio.studio.links import CONTROLS
 
 # In this order, as one function: each file uses what stands before it.
 SCRIPTS = (
-    "base.js", "columns.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js", "latents.js",
-    "spectrum.js", "basis.js", "panels.js", "timeline.js", "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
+    "base.js", "columns.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js",
+    "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
@@ -124,19 +124,12 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             server_functions=_served(channel),
         )
 
-        for name, button in (
-            *buttons.items(),
-            ("python", python),
-            ("share", share),
-            ("help", keys),
-            ("theme", look),
-            ("generate", new_puzzle),
-        ):
+        others = (("python", python), ("share", share), ("help", keys), ("theme", look), ("generate", new_puzzle))
+        for name, button in (*buttons.items(), *others):
             button.click(fn=None, js=_tell(name), show_progress="hidden")
-        tracker = [rank, min_fidelity, patience, refresh, measure, growth]
-        for control in (model, difficulty, puzzle, *tracker, speed):
+        for control in (model, difficulty, puzzle, rank, min_fidelity, patience, refresh, measure, growth, speed):
             control.input(fn=None, inputs=[control], js=_tell(str(control.elem_id), "value"), show_progress="hidden")
-        shown = [model, difficulty, puzzle, *tracker]
+        shown = [model, difficulty, puzzle, rank, min_fidelity, patience, refresh, measure, growth]
         # The other way: the script asks for the controls to show what the run really uses.
         hub.sync(fn=None, js="() => window.laserStudio.controls()", outputs=shown, show_progress="hidden")
     return page

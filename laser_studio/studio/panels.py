@@ -147,7 +147,8 @@ MEMORY = """
 data-tip="history: what time travel really holds. training: what one training step would hold of the linear inputs with these
 bases."><label><input type="radio" name="ledger" value="history" checked><span>history</span></label><label><input type="radio"
 name="ledger" value="training"><span>training</span></label></span>
-<b id="memory-saved" class="num green" data-tip="1 − (coefficients + bases) / full activations, all sites, of this ledger.">saved –</b></div>
+<b id="memory-saved" class="num green"
+data-tip="1 − (coefficients + bases) / full activations, all sites, of this ledger.">saved –</b></div>
 <div id="memory-rows" role="table" aria-label="Memory by site"></div>
 <canvas id="memory-plot" role="img" aria-label="Bytes over time: nothing has run yet"></canvas>
 <div class="sums num">
@@ -159,13 +160,15 @@ name="ledger" value="training"><span>training</span></label></span>
 <div><span data-tip="The activations of this one recursion step, all sites: at full width, and as stored.">this step <b
 id="memory-step">–</b></span></div>
 <div id="memory-carry"><span data-tip="Stored steps of the selected site whose coefficients were carried over to a newer basis; the energy
-that all its stored steps still keep.">carried <b id="memory-carried">–</b>, keeps <b id="memory-retained">–</b></span><span data-tip="Basis versions of the selected site that stored steps still need.">bases <b
+that all its stored steps still keep.">carried <b id="memory-carried">–</b>, keeps <b id="memory-retained">–</b></span>
+<span data-tip="Basis versions of the selected site that stored steps still need.">bases <b
 id="memory-versions">–</b></span></div>
 <div id="memory-cuda" hidden><span data-tip="Bytes the CUDA allocator holds for tensors now, and at most so far.">CUDA <b
 id="memory-allocated">–</b></span></div>
 </div></div>
 <div class="tabbody" id="halting-body" role="tabpanel" aria-labelledby="tab-halting" hidden>
-<div class="sub"><span data-tip="The model's own probability that it may stop, read from z_H.">halting <b id="halting-now"
+<div class="sub"><span data-tip="The model's own probability that it may stop, read from z_H; above one half it
+would.">halting <b id="halting-now"
 class="num">–</b></span><span id="halting-says">no answer yet</span></div>
 <div class="plot"><canvas id="halting-plot" role="img" aria-label="Halting probability over time: no answer yet"></canvas></div>
 <div class="keys"><span><i class="line green"></i>halting probability</span><span><i class="line changes"></i>right cells</span>
@@ -178,7 +181,7 @@ id="halting-share">–</b></span></div></div>
 </div>
 <div class="tabbody" id="latents-body" role="tabpanel" aria-labelledby="tab-latents" hidden>
 <div class="sub"><span class="keys"><span><i class="square"></i>z_H, the answer</span><span><i class="round"></i>z_L, the
-thought</span></span></div>
+working state</span></span></div>
 <div class="plot"><canvas id="latent-plot" role="img" aria-label="Path of the states: nothing has run yet"></canvas></div>
 <p class="note" data-tip="The two leading right singular vectors of the output head: where the states differ most in what the head reads.
 The plane is fixed by the weights, so that paths of different runs can be compared.">Means over the cells, in the plane of the output head's
@@ -207,7 +210,8 @@ id="spectrum-high" class="num">1</span>
 <div class="lane"><span data-tip="Largest principal angle between each site's basis before and after a refresh.">turn at each refresh, by
 site</span><canvas id="turn-plot" role="img" aria-label="Largest principal angle by site over time"></canvas></div>
 <div class="lane"><span data-tip="All principal angles of the selected site at its last refresh, largest first: to the basis before, and
-where it is measured, to the best one."><i>all angles · <b id="basis-step" class="num">–</b></i><i id="best-key" hidden>┄ to the best</i></span>
+where it is measured, to the best one."><i>all angles ·
+<b id="basis-step" class="num">–</b></i><i id="best-key" hidden>┄ to the best</i></span>
 <canvas id="angle-plot" role="img" aria-label="Principal angles of the selected site"></canvas></div>
 </div>
 <div class="tabbody" id="rank-body" role="tabpanel" aria-labelledby="tab-rank" hidden>
@@ -222,10 +226,11 @@ type="number" id="site-epsilon" min="0.5" max="1" step="any"></label><button typ
 </form>
 </div>
 <div class="facts">
-<div><span data-tip="Largest principal angle between the selected site's basis before and after its last refresh.">turn at the last
+<div data-tip="Largest principal angle between the selected site's basis before and after its last refresh."><span>turn at the last
 refresh</span><b id="basis-turn" class="num">–</b></div>
-<div><span data-tip="How much less energy the basis in force kept of the window just closed than the best basis of its rank would
-have.">gap to the best basis</span><button type="button" id="ask-best" class="quiet" data-tip="Compare each window with the best basis of
+<div data-tip="How much less energy the basis in force kept of the window just closed than the best basis of its rank would
+have."><span>gap to the best basis</span>
+<button type="button" id="ask-best" class="quiet" data-tip="Compare each window with the best basis of
 the same rank, by SVD. Costs time and holds every window.">measure</button><b id="basis-gap" class="num" hidden>–</b></div>
 </div>
 <p id="basis-cause" data-tip="What the rule last decided for this site, and why.">no basis yet: the first window is kept exact</p>

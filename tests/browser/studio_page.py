@@ -67,7 +67,8 @@ class StudioPage:
 
     def picture(self, identifier: str) -> str:
         """The pixels of a canvas, to compare."""
-        return str(self.page.locator(f"#{identifier}").evaluate("canvas => canvas.toDataURL()"))
+        script = "canvas => new Promise((seen) => requestAnimationFrame(() => requestAnimationFrame(() => seen(canvas.toDataURL()))))"
+        return str(self.page.locator(f"#{identifier}").evaluate(script))
 
     # What a user does
 
@@ -95,6 +96,10 @@ class StudioPage:
     def pick(self, identifier: str, value: str) -> None:
         """Choose one of a row of radio buttons."""
         self.page.locator(f"#{identifier} input[value={value}]").check()
+
+    def tab(self, name: str) -> None:
+        """Open a tab: memory, halting, latents; spectrum, angles, rank."""
+        self.page.click(f"#tab-{name}")
 
     def seek(self, share: float) -> None:
         """Click the timeline at a share of the run."""

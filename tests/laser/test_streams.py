@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,14 +81,17 @@ def test_growth_takes_the_leading_part_of_the_residual() -> None:
     sizes = torch.cat((torch.ones(8), torch.logspace(0, -2, D - 8)))
     x = rows_in(frame, sizes, 600, 51)
     tracker = SubspaceTracker(D, LaserPolicy(rank=8, min_fidelity=0.0, growth=8))
-    for _ in range(6):  # the probe learns while nothing is missed
+    for _ in range(6):
         window(tracker, x)
     tracker.set_policy(LaserPolicy(rank=8, min_fidelity=0.99, growth=8, patience=5))
     event = window(tracker, x)
     assert event.action == "grow" and event.new_basis is not None and event.fidelity_after is not None
     kept = float((x @ event.new_basis).square().sum() / x.square().sum())
-    assert kept >= 0.985 * best_fidelity(x, 16)
-    assert kept - 0.02 <= event.fidelity_after <= kept + 1e-6
+    assert kept >= 0.93 * best_fidelity(x, 16)  # 32 of 600 rows were drawn; eight random directions would give 0.81
+    assert kept - 0.07 <= event.fidelity_after <= kept + 0.02  # estimated from the same few rows
+    tracker.set_policy(replace(tracker.policy, min_fidelity=0))
+    window(tracker, x)
+    assert window(tracker, x).fidelity >= 0.98 * best_fidelity(x, 16)  # iteration does the rest
 
 
 @pytest.mark.parametrize("lowest", [-2, -6, -12])

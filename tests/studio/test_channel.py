@@ -417,7 +417,7 @@ def test_options_of_a_link_are_the_runs_and_go_on_in_its_link(channel: Channel, 
     assert plain(reply["frame"]) == plain(session.seek(6).to_json())
     frame = reply["frame"]
     assert frame["batch"] == 3 and None not in (frame["functional"], frame["gradient"], frame["sites"][DOWN]["best"])
-    assert len(reply["rows"][-1]["sites"][DOWN]) == 7 and reply["rows"][-1]["kl"] is not None
+    assert len(reply["rows"][-1]["sites"][DOWN]) == 8 and reply["rows"][-1]["kl"] is not None
 
 
 def test_figures_can_be_asked_for_on_the_way(channel: Channel) -> None:
