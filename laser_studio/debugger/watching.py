@@ -145,6 +145,7 @@ class Watcher:
         self._pivot = ""  # the first site seen, or better the first seen again
         self._pivot_input: Tensor | None = None
         self._moved, self._batch = 0.0, 0
+        self._full = False
         self._pending: list[Event] = []  # of windows closed between steps
         self._noted = 0
         self._started = time.perf_counter()
@@ -348,12 +349,19 @@ class Watcher:
                 folded.events.append(Event(index, "not finite", f"activations are not finite at step {index}"))
             spent = sum(event.seconds for event in (*observed.values(), *(closed.values() if closes else ())))
             now = time.perf_counter()
-            events = (*self._pending, *folded.events)
+            events = tuple(event for event in (*self._pending, *folded.events) if self._is_news(event))
             frame = replace(frame, events=events, tracker_seconds=spent, seconds=now - self._started)
             self._pending, self._started = [], now
             self._keep(frame, folded)
         if closes:
             self._windows += 1
+
+    def _is_news(self, event: Event) -> bool:
+        """A history that is full drops its oldest steps again and again; it is told once, because a long run would tell nothing else."""
+        if event.kind != "budget" or "dropped" not in event.text:
+            return True
+        told, self._full = self._full, True
+        return not told
 
     def _frame(self, index: int, folded: Folded, *, leaves: bool, finite: bool) -> Frame:
         self._steps += 1

@@ -269,6 +269,18 @@ def test_ledgers_count_what_is_there() -> None:
     assert watcher.spectra("head", 7, 9) == [None, watcher.spectra("head", 8, 9)[0]]
 
 
+def test_a_full_history_is_told_once_and_drops_the_oldest_steps() -> None:
+    model = Loop()
+    with watch(model, policy=FIXED, history_bytes=20_000) as watcher:
+        for index in range(12):
+            model(data(index))
+    told = [event.text for frame in watcher.frames for event in frame.events if event.kind == "budget" and "dropped" in event.text]
+    assert len(told) == 1
+    assert watcher.activations(2, "block.up") is None and watcher.activations(48, "block.up") is not None
+    total = watcher.ledger().total
+    assert total.stored_bytes + total.basis_bytes <= 20_000
+
+
 def test_notes_are_kept_by_step() -> None:
     model = Loop(times=2)
     with watch(model) as watcher:

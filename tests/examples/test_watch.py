@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 import sys
@@ -63,6 +64,16 @@ def test_recorded_fidelities_are_those_of_plain_torch(tmp_path: Path) -> None:
                 assert recorded.rank == width // 4
             rows = torch.cat(xs)
             basis = torch.linalg.qr(rows.T @ (rows @ basis)).Q
+
+
+def test_the_page_of_the_docs_says_what_is_there(repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (repository / "docs" / "watch.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    source = (repository / "examples" / "looped_transformer.py").read_text(encoding="utf-8")
+    assert len(blocks) == 3 and blocks[0] in source
+    monkeypatch.chdir(tmp_path)
+    example.train(3, record=Path("runs/looped.jsonl"))
+    for block in blocks[1:]:
+        exec(block, {})
 
 
 @pytest.mark.slow
