@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from typer.testing import CliRunner
 
+from laser_studio.assets import asset_path
 from laser_studio.cli import app
 from laser_studio.lab import bench_tracker as bench
 from laser_studio.lab.rivals import ARMS
-from laser_studio.lab.streams import Stream, measured, seeded_streams
+from laser_studio.lab.streams import Stream, measured, record_streams, recorded_streams, seeded_streams
+from laser_studio.puzzles import load_puzzles
+from laser_studio.trm import load_checkpoint
 
 
 def test_every_method_on_every_stream() -> None:
@@ -69,3 +72,17 @@ def test_the_command_prints_its_tables() -> None:
         "with all sites tracked",
     ):
         assert row in result.output
+
+
+def test_on_the_demo_the_tracker_keeps_what_an_svd_of_the_window_before_keeps() -> None:
+    """Recorded from the bundled model. The stream itself moves on between windows: no method that knows only the past does better."""
+    model = load_checkpoint(asset_path("checkpoints", "sudoku-6x6"), device="cpu")
+    runs = list(record_streams(model, load_puzzles("sudoku-6x6")[:1]))
+    narrow = [(name, {site: x for site, x in sites.items() if x.shape[-1] == model.config.hidden_size}) for name, sites in runs]
+    arms = {name: ARMS[name] for name in ("tracker", "SVD")}
+    quarter, fresh, eighth, fresh_eighth = bench.measure_quality(recorded_streams(narrow, cycle=model.config.L_cycles + 1), arms)
+    assert (quarter.rank, eighth.rank, quarter.streams) == ("25.0%", "12.5%", 6)
+    assert quarter.settled > 0.99 and quarter.mean > 0.98
+    assert eighth.settled > 0.98
+    assert fresh.mean - quarter.mean < 0.002
+    assert fresh_eighth.mean - eighth.mean < 0.003
