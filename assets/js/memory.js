@@ -49,7 +49,7 @@ const memory = {
     say($("memory-step"), step ? `${bytes(frame.step_full)} → ${bytes(frame.step_stored)}` : NONE);
     this.carry(store);
     const cuda = Number.isFinite(frame.allocated);
-    $("memory-cuda").hidden = !cuda;
+    hide($("memory-cuda"), !cuda);
     if (cuda) say($("memory-allocated"), `${bytes(frame.allocated)} · peak ${bytes(frame.peak)}`);
   },
 
