@@ -15,6 +15,9 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line as values."""
     parser = argparse.ArgumentParser(prog="app.py", description="LASER Studio: watch a recursive reasoning model solve a puzzle.")
     parser.add_argument("--checkpoint", action="append", default=[], metavar="PATH", help="offer this model too (may be repeated)")
+    parser.add_argument(
+        "--watch", action="append", default=[], metavar="PATH", help="open what laser_studio.watch records there (repeatable)"
+    )
     parser.add_argument("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps; default %(default)s")
     parser.add_argument(
         "--host",
@@ -47,7 +50,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Serve until Ctrl+C; returns the exit code."""
     flags = parse_flags(arguments)
     try:
-        launch(flags.checkpoint, device=flags.device, host=flags.host, port=flags.port, share=flags.share, auth=flags.auth)
+        launch(
+            flags.checkpoint,
+            watch=flags.watch,
+            device=flags.device,
+            host=flags.host,
+            port=flags.port,
+            share=flags.share,
+            auth=flags.auth,
+        )
     except LaserStudioError as problem:
         print(f"LASER Studio: {problem}", file=sys.stderr)
         return 2

@@ -190,6 +190,96 @@ def bench_forward(
         typer.echo(str(timing))
 
 
+@bench.command("record-streams")
+def bench_record_streams(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    out: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
+    puzzle_set: Annotated[str, typer.Option("--set", help="Bundled set or file of puzzles.")] = "sudoku-6x6",
+    puzzles: Annotated[int, typer.Option(min=1, help="Puzzles, taken evenly from the set.")] = 8,
+    device: Device = "auto",
+) -> None:
+    """Record what every linear layer is given over whole runs, for `bench tracker --streams`."""
+    from tqdm import tqdm
+
+    from laser_studio.lab.streams import record_streams, save_streams
+    from laser_studio.puzzles import load_puzzles
+    from laser_studio.trm import load_checkpoint
+
+    model = load_checkpoint(checkpoint, device=device)
+    everything = load_puzzles(puzzle_set)
+    chosen = everything[:: max(1, len(everything) // puzzles)][:puzzles]
+    runs = tqdm(record_streams(model, chosen), total=len(chosen), unit="run", leave=False)
+    count = save_streams(runs, out, cycle=model.config.L_cycles + 1)
+    typer.echo(f"wrote {count} runs to {out} ({out.stat().st_size / 2**20:.0f} MiB)")
+
+
+@bench.command("tracker")
+def bench_tracker(
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="Checkpoint whose real streams to follow and whose step to time as well.")
+    ] = None,
+    streams: Annotated[Path | None, typer.Option(help="Recorded streams in place of new ones of the checkpoint.")] = None,
+    puzzles: Annotated[int, typer.Option(min=1, help="Puzzles to record, taken evenly from the bundled 6×6 set.")] = 4,
+    repeats: Annotated[int, typer.Option(min=0, help="Interleaved repeats of each timing; 0 leaves the timings out.")] = 15,
+    rows: Annotated[int, typer.Option(min=1, help="Rows N of the timed update.")] = 1536,
+    dim: Annotated[int, typer.Option(min=2, help="Width D of the timed update, and of the timed model.")] = 512,
+    rank: Annotated[int, typer.Option(min=1, help="Rank k of the timings.")] = 64,
+    l_cycles: Annotated[int, typer.Option(min=1, help="L cycles of the timed model.")] = 6,
+    batch: Annotated[int, typer.Option(min=1, help="Batch of the timed model.")] = 8,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """The tracker and its rivals: energy kept, over the best possible, stream by stream; then what it all costs."""
+    import torch
+
+    from laser_studio.lab import bench_tracker as measure
+    from laser_studio.lab.streams import load_streams, record_streams, recorded_streams, seeded_streams
+    from laser_studio.puzzles import load_puzzles
+    from laser_studio.trm import load_checkpoint
+
+    _set_threads(threads)
+    model = load_checkpoint(checkpoint, device=device) if checkpoint else None
+    followed = seeded_streams()
+    if streams is not None:
+        followed += load_streams(streams)
+    elif model is not None:
+        everything = load_puzzles("sudoku-6x6")
+        chosen = everything[:: max(1, len(everything) // puzzles)][:puzzles]
+        followed += recorded_streams(record_streams(model, chosen), cycle=model.config.L_cycles + 1)
+    typer.echo("energy kept over that of the window's best basis of the same rank, with the basis from before the window's refresh")
+    typer.echo("stream            rank   method               mean    from window 3  worst   1, 2, 3 refreshes after a swap   rank")
+    for found in measure.measure_quality(followed):
+        swaps = "  ".join(f"{value:.4f}" for value in found.swaps)
+        typer.echo(
+            f"{found.group:16}  {found.rank:>5}  {found.arm:19}  {found.mean:.4f}  {found.settled:13.4f}  {found.worst:.4f}  {swaps:30}  "
+            f"{found.mean_rank:5.1f}"
+        )
+    if not repeats:
+        return
+    where = f"{device}, {torch.get_num_threads()} threads, medians of {repeats} interleaved repeats [quartiles of the ratio]"
+    typer.echo(f"\none update, N {rows}, D {dim}, k {rank}: {where}")
+    for timing in measure.update_cost(rows=rows, dim=dim, rank=rank, repeats=repeats, device=device):
+        typer.echo(str(timing))
+    typer.echo("\nwhat figures cost that are computed when read")
+    for timing in measure.figure_cost(rows=rows, dim=dim, rank=rank, repeats=repeats, device=device):
+        typer.echo(str(timing))
+    shape: dict[str, Any] = {"batch": batch, "rank": rank, "L_cycles": l_cycles}
+    typer.echo(
+        f"\nall sites of two layers, D {dim}, T 97, {', '.join(f'{name} {value}' for name, value in shape.items())}, refresh per cycle"
+    )
+    for timing in measure.all_sites_cost(hidden_size=dim, seq_len=97, repeats=max(repeats // 2, 1), device=device, **shape):
+        typer.echo(str(timing))
+    if model is not None:
+        width, cycles = model.config.hidden_size, model.config.L_cycles
+        length = (model.config.seq_len or 81) + model.config.prefix_len
+        shape = {"batch": 1, "rank": max(width // 4, 1), "L_cycles": cycles}
+        typer.echo(
+            f"\nthe checkpoint, D {width}, T {length}, {', '.join(f'{name} {value}' for name, value in shape.items())}, refresh per cycle"
+        )
+        for timing in measure.all_sites_cost(hidden_size=width, seq_len=length, repeats=10 * repeats, device=device, model=model, **shape):
+            typer.echo(str(timing))
+
+
 @bench.command("demo")
 def bench_demo(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],

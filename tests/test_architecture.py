@@ -15,7 +15,8 @@ PUBLIC_NAMES = {
     "laser_studio.trm": ["TRM", "TRMConfig", "load_checkpoint", "save_checkpoint"],
     "laser_studio.laser": ["LaserPolicy", "SubspaceTracker"],
     "laser_studio.puzzles": ["get_domain", "load_puzzles"],
-    "laser_studio.debugger": ["Session"],
+    "laser_studio": ["watch"],
+    "laser_studio.debugger": ["Session", "WatchedRun", "Watcher"],
     "laser_studio.errors": ["CheckpointError", "LaserStudioError", "PolicyError", "PuzzleError", "RecordingError"],
     "laser_studio.cli": ["app"],
 }

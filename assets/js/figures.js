@@ -173,6 +173,9 @@ function lanes(store, list) {
   return { data, layout };
 }
 
+/** A column as long as the run, without figures at the end. */
+const padded = (column, store) => Array.from({ length: store.rows }, (_, t) => column[t] ?? null);
+
 /** Whether more than one puzzle is run. */
 const several = (store) => (store.frame.batch ?? 1) > 1;
 
@@ -356,11 +359,12 @@ const ZOOM = {
     title: "Timeline lanes", group: "Recursion", card: "deck",
     has: (store) => store.rows > 1,
     figure: (store) => lanes(store, [
+      ...[...(store.notes ?? [])].map(([name, { column, colour }]) => ({ name: plain(name), column: padded(column, store), color: colour, text: ":.5g", dots: true })),
       { name: "cells changed", column: store.changed, color: ink.changes, text: ":d", bars: true },
       { name: "P(halt)", column: store.halt, color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
       { name: "residual", column: store.residual, color: ink.muted, text: ":.5g", log: true },
-    ]),
-    table: (store) => stepTable(store, [["cells changed", store.changed], ["halting probability (0 to 1)", store.halt], ["residual (Frobenius norm)", store.residual]]),
+    ].filter(({ column }) => filled(column))),
+    table: (store) => stepTable(store, [...[...(store.notes ?? [])].map(([name, { column }]) => [name, padded(column, store)]), ["cells changed", store.changed], ["halting probability (0 to 1)", store.halt], ["residual (Frobenius norm)", store.residual]].filter(([, column]) => filled(column))),
   },
   effect: {
     title: "What compression does to the answer", group: "Recursion", card: "fidelity-panel",

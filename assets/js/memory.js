@@ -43,7 +43,7 @@ const memory = {
     say($("memory-basis"), ran ? bytes(total.basis) : NONE);
     const even = frame.break_even;
     say($("memory-even"), training
-      ? `of all saved bytes ${ran ? percent(frame.training_all?.saving) : NONE}`
+      ? `of all saved bytes ${ran && frame.training_all?.full ? percent(frame.training_all.saving) : NONE}`
       : even === null ? (ran ? "no break-even yet" : "break-even –") : `break-even at t ${even}`);
     const step = frame.step_full > 0;
     say($("memory-step"), step ? `${bytes(frame.step_full)} → ${bytes(frame.step_stored)}` : NONE);
@@ -90,7 +90,7 @@ const memory = {
         curve(context, store.kept, from, to, x, y, ink.green, 1.8, alpha);
       });
       // Both only grow, so the lower right is free.
-      label(context, "full", width - right - 28, height - bottom - 7, { size: 9.5, align: "right" });
+      label(context, "full", width - right - 34, height - bottom - 7, { size: 9.5, align: "right" });
       label(context, "kept", width - right - 3, height - bottom - 7, { size: 9.5, colour: ink.green, weight: 600, align: "right" });
     } else {
       label(context, "full and kept bytes over the run", width / 2, height / 2, { align: "center", size: 10 });

@@ -78,7 +78,7 @@ const player = {
     // Spectra are large: they are asked for only while they are looked at.
     const site = tabs.shows("tab-spectrum") ? store.sites[store.selected ?? 0]?.name ?? "" : "";
     const spectra = site && site === store.spectra.site ? store.spectra.rows.length : 0;
-    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch, site, spectra_since: spectra };
+    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch, site, spectra_since: spectra, ...watched.known(store) };
     if (wish.tune) {
       const changes = wish.tune;
       wish.tune = null;
@@ -105,6 +105,7 @@ const player = {
 
   /** Steps to ask for now; where none is due yet, a timer asks again. */
   due() {
+    if (watched.waits(this)) return 0;
     if (this.speed >= this.fastest) return 10_000; // the server stops after the time for one picture
     const now = performance.now();
     this.debt = Math.min(this.debt + ((now - this.since) / 1000) * this.speed, 8);
@@ -139,6 +140,7 @@ const player = {
       return;
     }
     this.failure = null;
+    const before = this.store?.frame.index;
     if (job.opens) {
       this.expired = false;
       this.store = new Store(reply);
@@ -149,7 +151,7 @@ const player = {
       this.store.take(reply);
     }
     if (reply.state !== "paused" && this.playing) this.playing = false;
-    if (job.target > reply.frame.index && reply.state === "paused" && this.wish.seek === null) this.wish.seek = job.target;
+    if (job.target > reply.frame.index && reply.state === "paused" && this.wish.seek === null && watched.mayReach(this.store, before)) this.wish.seek = job.target;
     drawAll();
     this.painted = nextPicture();
   },

@@ -15,12 +15,12 @@ const recursion = {
     } else {
       for (let h = 1; h <= H_cycles; h++) {
         const cycle = make("div", { cls: "cycle" }, track);
-        make("span", { cls: "name", text: `H${h}` }, cycle);
+        make("span", { cls: "name", text: watched.on(store) ? "forward" : `H${h}` }, cycle);
         const row = make("div", { cls: "dots" }, cycle);
         const marks = [];
         for (let l = 1; l <= L_cycles + 1; l++) marks.push(make("i", { cls: l > L_cycles ? "last" : "" }, row));
-        make("span", { cls: "zl", text: "z_L" }, cycle);
-        make("span", { cls: "zh", text: "z_H" }, cycle);
+        make("span", { cls: "zl", text: watched.on(store) ? "its steps" : "z_L" }, cycle);
+        make("span", { cls: "zh", text: watched.on(store) ? "" : "z_H" }, cycle);
         this.cycles.push({ node: cycle, marks });
       }
     }
@@ -29,10 +29,10 @@ const recursion = {
     map.replaceChildren();
     this.sites = [];
     const layers = [...new Set(store.sites.map((site) => site.layer))];
-    $("recursion-card").style.setProperty("--layers", layers.length);
+    $("recursion-card").style.setProperty("--layers", Math.min(layers.length, watched.on(store) ? 4 : Infinity));
     for (const layer of layers) {
       const row = make("div", { cls: "net-layer" }, map);
-      make("span", { cls: "name", text: `layer ${layer}` }, row);
+      make("span", { cls: "name", text: watched.on(store) ? (layer ? "" : "sites") : `layer ${layer}` }, row);
       store.sites.forEach((site, i) => {
         if (site.layer !== layer) return;
         const node = make("button", { cls: "site", type: "button", "data-site": site.name }, row);
@@ -62,7 +62,7 @@ const recursion = {
     } else {
       dress(this.fill, "width", `${(100 * spot) / (model.H_cycles * (model.L_cycles + 1))}%`);
     }
-    const address = s === 0
+    const address = watched.on(store) ? watched.address(frame) : s === 0
       ? `before the first of ${model.halt_max_steps} supervision steps`
       : `supervision ${s} ${s > model.halt_max_steps ? `past ${model.halt_max_steps}` : `of ${model.halt_max_steps}`} · H ${h} of ${model.H_cycles} · ${l === "H" ? "z_H" : `L ${l} of ${model.L_cycles}`}`;
     say($("address"), address);

@@ -20,6 +20,7 @@ class Store {
     this.ledger = "history";
     this.spectra = { site: "", rows: [], most: 0, greatest: 0 };
     this.epoch = opened.epoch;
+    this.notesKnown = 0;
     this.clear(0);
     this.take(opened);
   }
@@ -69,6 +70,7 @@ class Store {
     this.link = reply.link;
     this.state = reply.state;
     this.problem = reply.problem;
+    if (watched.on(this)) watched.take(this, reply);
     this.span = this.findSpan();
     if (reply.spectra) this.takeSpectra(reply.spectra);
     this.trackLow(this.measure, this.settings.min_fidelity);

@@ -21,7 +21,7 @@ function drawAll() {
   timeline.draw(store);
   fidelityPlot.tell(store);
   timeline.tell(store);
-  board.draw(store);
+  (watched.on(store) ? watched : board).draw(store);
   recursion.draw(store);
   headline.draw(store);
   events.draw(store);
@@ -68,7 +68,7 @@ function drawStatus() {
   mark(node, "data-saving", frame.history.saving.toFixed(4));
   mark(node, "data-resets", `${frame.resets}`);
   mark(node, "data-solved", frame.solved === null ? "unknown" : `${frame.solved}`);
-  const address = frame.index ? ` · s ${frame.s} · h ${frame.h} · l ${frame.l}` : "";
+  const address = watched.on(store) ? ` · ${watched.address(frame)}` : frame.index ? ` · s ${frame.s} · h ${frame.h} · l ${frame.l}` : "";
   const solved = frame.solved ? " · solved" : "";
   say($("status-text"), player.failure ?? store.problem ?? `t = ${frame.index}${address}${solved}`);
 }
@@ -80,15 +80,17 @@ function built(store, opened) {
   store.ledger = ledger;
   choices = opened.puzzles;
   difficulty = store.puzzle.difficulty || difficulty;
+  watched.build(store);
   board.build(store);
   recursion.build(store);
   memory.build(store);
   tuning.build(store);
+  for (const id of ["difficulty", "new-puzzle"]) $(id).toggleAttribute("data-off", !opened.generates);
+  if (watched.on(store)) { watched.about(store); return; }
   const { model } = opened;
   say($("about"), `${model.device} · ${model.dtype} · batch ${store.options.batch ?? 1}`);
   explain($("about"), () => `Where the model runs, its number format, and how many puzzles the run carries. ${compact(model.parameters)} weights, `
     + `${model.H_cycles} H and ${model.L_cycles} L cycles, trained for ${model.halt_max_steps} supervision steps.`);
-  for (const id of ["difficulty", "new-puzzle"]) $(id).toggleAttribute("data-off", !opened.generates);
 }
 
 const compact = (count) => (count >= 1e6 ? `${(count / 1e6).toFixed(1)} M` : `${Math.round(count / 1e3)} k`);
@@ -132,6 +134,7 @@ function syncControls() {
 
 function controls() {
   const { store } = player;
+  if (watched.on(store)) return watched.controls(store);
   const { rank, min_fidelity, patience, refresh, measure, growth } = store.settings;
   const update = (value) => ({ __type__: "update", value });
   return [
@@ -183,7 +186,8 @@ function openWith({ model = player.store?.model.name, puzzle = player.store?.puz
   const query = new URLSearchParams();
   if (model) query.set("model", model);
   if (puzzle) query.set("puzzle", puzzle);
-  const { sites = {}, ...settings } = player.store?.settings ?? {};
+  const kept = watched.on(player.store) ? null : player.store; // what a recording was made with is nothing to a model's run
+  const { sites = {}, ...settings } = kept?.settings ?? {};
   for (const [name, value] of Object.entries(settings)) query.set(name, name === "rank" ? `${value}%` : `${value}`);
   if (model === player.store?.model.name) {
     // Another model has other sites.
@@ -195,7 +199,7 @@ function openWith({ model = player.store?.model.name, puzzle = player.store?.puz
       query.append("site", parts.join("~"));
     }
   }
-  const options = { ...player.store?.options, ...(batch ? { batch } : {}) };
+  const options = { ...kept?.options, ...(batch ? { batch } : {}) };
   for (const [name, value] of Object.entries(options)) {
     if (name === "batch" ? Number(value) > 1 : value) query.set(name, name === "batch" ? `${value}` : "1");
   }
@@ -317,7 +321,7 @@ const TRANSPORT = new Set(["play", "pause", "step", "back", "restart"]);
 
 function wireKeys() {
   const handled = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return null;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return null;
     const target = event.target instanceof Element ? event.target : document.body;
     const field = target.closest("input, textarea, select, [contenteditable]");
     const slider = field?.matches("input[type=range]");
@@ -329,6 +333,7 @@ function wireKeys() {
     if (event.key === "ArrowRight" && !slider) return () => player.stepOn();
     if (event.key === "ArrowLeft" && !slider) return () => player.back();
     if (event.key === "r" || event.key === "R") return () => player.restart();
+    if (event.key === "g" || event.key === "G") return () => goTo.open();
     if (event.key === "?") return help;
     return pageKey(event.key);
   };
@@ -350,9 +355,12 @@ function pageKey(key) {
   if (count && key === "[") return () => select(((store.selected ?? 0) + count - 1) % count);
   if (count && key === "]") return () => select(((store.selected ?? 0) + 1) % count);
   switch (key.toLowerCase()) {
-    case "m": return () => tabs.next($("memory-tabs"));
+    case "m": return watched.on(store) ? null : () => tabs.next($("memory-tabs"));
     case "b": return () => tabs.next($("basis-tabs"));
-    case "f": return () => showKind(FIDELITIES[(FIDELITIES.indexOf(kindShown) + 1) % FIDELITIES.length]);
+    case "f": {
+      const kinds = watched.on(store) ? FIDELITIES.slice(0, 2) : FIDELITIES;
+      return () => showKind(kinds[(kinds.indexOf(kindShown) + 1) % kinds.length]);
+    }
     case "d": return switchTheme;
     default: return null;
   }
@@ -445,7 +453,8 @@ function start() {
     input.addEventListener("change", () => { ledger = input.value; if (player.store) { player.store.ledger = ledger; redraw(); } });
   }
   tabs.wire(() => { redraw(); player.look(); });
-  for (const panel of [fidelityPlot, memory, halting, latents, spectrum, basis, tuning]) panel.wire();
+  for (const panel of [fidelityPlot, memory, halting, latents, spectrum, basis, tuning, watched]) panel.wire();
+  goTo.wire();
   timeline.wire($("timeline"), () => player.store, (step) => player.seek(step));
   const range = document.querySelector("#speed input[type=range]");
   if (range) { player.speed = Number(range.value); player.fastest = Number(range.max); }

@@ -22,8 +22,9 @@ const timeline = {
     const supervisions = Math.round(store.span / per);
     const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / (supervisions > 99 ? 44 : supervisions > 40 ? 34 : 26))));
     const current = store.frame.s;
+    if (watched.on(store)) stepTicks(context, store, x, width, 9, { wanted: 8, size: 9.5 }); // forwards may differ in length
     for (let s = 0; s <= supervisions; s++) {
-      if (s % every && s !== supervisions) continue;
+      if (watched.on(store) || s % every && s !== supervisions) continue;
       context.strokeStyle = ink.line;
       context.beginPath();
       context.moveTo(Math.round(x(s * per)) + 0.5, 4);
@@ -37,7 +38,7 @@ const timeline = {
         label(context, `s${s + 1}`, beside, 9, { align: "center", colour: here ? ink.accent : ink.muted, weight: here ? 600 : 400 });
       }
     }
-    const names = narrow ? ["changes", "resets", "q_halt", "residual"] : LANES;
+    const names = watched.on(store) ? watched.names(store, narrow) : narrow ? ["changes", "resets", "q_halt", "residual"] : LANES;
     names.forEach((name, n) => label(context, name, 2, top(n) + lane / 2, { size: 11 }));
     context.strokeStyle = ink.line;
     for (let n = 0; n < LANES.length; n++) {
@@ -66,8 +67,9 @@ const timeline = {
       label(context, "trained depth", x(store.length) + (room ? -5 : 5), height - 5, { align: room ? "right" : "left", size: 9.5 });
     }
 
+    if (watched.on(store)) watched.lanes(context, store, x, base, room);
     const half = base(2) - 0.5 * room;
-    context.strokeStyle = ink.line;
+    context.strokeStyle = watched.on(store) ? "transparent" : ink.line;
     context.setLineDash([2, 4]);
     context.beginPath();
     context.moveTo(left, half);

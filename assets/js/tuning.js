@@ -32,6 +32,7 @@ const tuning = {
   },
 
   tell(store) {
+    if (watched.on(store)) { watched.tellSettings(store); return; }
     if (player.wish.tune) return; // the user is ahead of this reply
     const preset = this.presetOf(store);
     if ($("preset").value !== preset) $("preset").value = preset;

@@ -190,6 +190,7 @@ const zoom = {
     }
     if (shot !== this.shot || entry !== ZOOM[this.id]) return undefined; // closed or changed meanwhile
     const { data, layout } = entry.figure(shot);
+    for (const trace of data) if (trace.mode === "lines" && trace.x.length < 2) trace.mode = "lines+markers"; // one step is a point
     if (entry !== this.drawn) library.purge(this.plot); // nothing of another plot may stay: no hover box, no axis
     this.drawn = entry;
     try {
@@ -233,7 +234,7 @@ const zoom = {
     const axes = Object.fromEntries(Object.entries(layout).filter(([name]) => /^[xy]axis\d*$/.test(name)).map(([name, part]) => [name, bigger(part)]));
     const whole = {
       ...layout, ...axes, ...EXPORT_SIZE, autosize: false, font: { ...layout.font, size: 15 }, legend: { ...layout.legend, font: { size: 15 } },
-      title: { text: caption, x: 0.01, xanchor: "left", y: 0.975, yanchor: "top", font: { size: 20, color: ink.text } }, margin: { l: 80, r: 30, t: 110, b: 64 },
+      title: { text: caption, x: 0.012, xanchor: "left", y: 0.95, yanchor: "top", font: { size: 20, color: ink.text } }, margin: { l: 80, r: 30, t: data.length > 1 ? 124 : 100, b: 64 },
     };
     this.allow(false);
     try {

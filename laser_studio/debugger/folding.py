@@ -31,14 +31,22 @@ class Folded:
 class Folder:
     """Keeps activations as the trackers stored them and tells each site's part of a frame; counts resets and break-evens on the way.
 
-    dims: width of each site; dtype: of the activations kept; training: the ledger line of a training step, where there is one.
+    dims: width of each site; dtype: of the activations kept, for all sites or each; training: the ledger line of a training step,
+    where there is one.
     """
 
-    def __init__(self, history: History, dims: Mapping[str, int], dtype: torch.dtype, training: TrainingLine | None = None) -> None:
+    def __init__(
+        self,
+        history: History,
+        dims: Mapping[str, int],
+        dtype: torch.dtype | Mapping[str, torch.dtype],
+        training: TrainingLine | None = None,
+    ) -> None:
         self.history, self.dims, self.dtype, self._training = history, dims, dtype, training
         self.resets = 0
         self.break_even: int | None = None
         self._even: dict[str, int] = {}
+        self._closings: dict[str, TrackerEvent] = {}  # of sites that have not told them yet
 
     def fold(
         self,
@@ -55,24 +63,42 @@ class Folder:
         folded = Folded()
         for name, event in observed.items():
             self._store(index, name, policy, event, folded)
+        folded.events += self.close(index, closed)
         for name, event in observed.items():
-            folded.sites[name] = self._site(index, name, event, closed.get(name), folded, effects, cosines, best)
+            folded.sites[name] = self._site(index, name, event, self._closings.pop(name, None), effects, cosines, best)
         if note := self.history.hold_budget():
             folded.events.append(Event(index, "budget", f"history full: {note}"))
         if self.break_even is None and self.history.ledger.saving > 0:
             self.break_even = index
         return folded
 
+    def close(self, index: int, closed: Mapping[str, TrackerEvent]) -> list[Event]:
+        """Windows that ended, as events of step `index`; the kept coefficients go over to the new bases.
+
+        A site that is not seen at that step tells of its window (fidelity, angles) when it is seen next.
+        """
+        events = []
+        for name, closing in closed.items():
+            if closing.new_basis is None or not closing.sums.values[2]:  # nothing was observed in it
+                continue
+            self.history.sites[name].rebase(closing.new_basis)
+            if (kind := _kind(closing)) is not None:
+                seconds = closing.seconds if kind in ("reset", "started") else None
+                events.append(Event(index, kind, closing.cause, name, closing.fidelity, closing.fidelity_after, seconds))
+            self.resets += closing.action == "reset"
+            self._closings[name] = closing
+        return events
+
     def _store(self, index: int, name: str, policy: LaserPolicy, event: TrackerEvent, folded: Folded) -> None:
         site = self.history.site(name, self.dims[name], policy.for_site(name).min_fidelity)
-        data = None
+        data, dtype = None, self.dtype if isinstance(self.dtype, torch.dtype) else self.dtype[name]
         if event.coefficients is not None and event.basis is not None:
-            data = event.coefficients.to(self.dtype)
+            data = event.coefficients.to(dtype)
             site.add(index, data, event.basis, event.energy)
             if event.energy > 0:
                 folded.spectra[name] = event.coefficients.square().sum(0) / event.energy
         elif event.kept_exact is not None:
-            data = event.kept_exact.to(self.dtype)
+            data = event.kept_exact.to(dtype)
             site.add_exact(index, data)
         if data is not None:
             folded.full += len(data) * self.dims[name] * data.element_size()
@@ -84,19 +110,11 @@ class Folder:
         name: str,
         event: TrackerEvent,
         closing: TrackerEvent | None,
-        folded: Folded,
         effects: Effects | None,
         cosines: Cosines | None,
         best: bool,
     ) -> SiteFrame:
         dim, site, last = self.dims[name], self.history.sites[name], closing or event
-        if closing is not None:
-            if closing.new_basis is not None:
-                site.rebase(closing.new_basis)
-            if (kind := _kind(closing)) is not None:
-                seconds = closing.seconds if kind in ("reset", "started") else None
-                folded.events.append(Event(index, kind, closing.cause, name, closing.fidelity, closing.fidelity_after, seconds))
-            self.resets += closing.action == "reset"
         ledger = site.ledger
         if ledger.saving > 0:
             self._even.setdefault(name, index)

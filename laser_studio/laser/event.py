@@ -1,42 +1,49 @@
-"""What a tracker reports: `TrackerEvent`, and the sums of a window (`Sums`) that its figures are computed from.
+"""What a tracker reports: `TrackerEvent`, and what its figures are computed from (`Sums`, `HeldWindow`, `Sketched`).
 
 Costly figures are computed when read and then kept. An event refers to the tensors they need: read what you want and let it go.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from laser_studio.laser.linalg import principal_angles, right_singular
+from laser_studio.laser.linalg import (
+    leading_directions,
+    principal_angles,
+    private_generator,
+    right_singular,
+    sampled_energy,
+    shares_lower_bound,
+)
 from laser_studio.laser.rule import ROUNDING, Action, State
 
+LARGE = 2**16
 
-@dataclass(frozen=True, eq=False)
+
 class Sums:
-    """Sums over some rows of activations x (N, D) and their coefficients z = xQ, on the device of x.
+    """Sums over some rows of activations x (N, D) and their coefficients z = xQ."""
 
-    scalars: (3,) fp32: ‖z‖², ‖x‖², N; row_sum: (D,) fp32, Σ rows of x. Rows that are not finite never enter a window's
-    sums; those of one observation show it by a ‖x‖² that is not finite.
-    """
-
-    scalars: Tensor
-    row_sum: Tensor
-
-    @cached_property
+    @property
     def values(self) -> tuple[float, float, int]:
-        """(‖z‖², ‖x‖², N) on the host; waits for the device once."""
-        kept, total, rows = self.scalars.tolist()
-        return kept, total, int(rows)
+        """(‖z‖², ‖x‖², N) on the host."""
+        raise NotImplementedError
+
+    @property
+    def row_sum(self) -> Tensor:
+        """Σ rows of x, (D,) fp32."""
+        raise NotImplementedError
 
     @property
     def finite(self) -> bool:
         """False where an activation was NaN, infinite or too large to square in fp32."""
-        return self.values[1] < float("inf")  # False for NaN too
+        return self.values[1] < math.inf  # False for NaN too
 
     @property
     def fidelity(self) -> float:
@@ -56,6 +63,89 @@ class Sums:
         return _ratio(centred_kept, centred_total, nothing=ROUNDING * total)
 
 
+class Seen(Sums):
+    """The sums of one observation, read from the device when asked for; rows that are not finite show by their ‖x‖².
+
+    total: ‖x‖², a fp32 scalar; row_sum: (D,); rows: N; stored: z (N, k), None where x itself was kept.
+    """
+
+    def __init__(self, total: Tensor, row_sum: Tensor, rows: int, stored: Tensor | None) -> None:
+        self.total, self._row_sum, self.rows, self.stored = total, row_sum, rows, stored
+        self._values: tuple[float, float, int] | None = None
+
+    @property
+    def row_sum(self) -> Tensor:
+        return self._row_sum
+
+    @property
+    def values(self) -> tuple[float, float, int]:
+        """(‖z‖², ‖x‖², N) on the host; waits for the device once."""
+        if self._values is None:
+            both = (self.total if self.stored is None else energy(self.stored)), self.total
+            kept, total = [x.item() for x in both] if self.total.is_cpu else torch.stack(both).tolist()
+            self._values = kept, total, self.rows
+        return self._values
+
+
+class Window(Sums):
+    """The sums of a window: ‖z‖², ‖x‖² and N over its finite observations, whose `row_sums` are added up when asked for."""
+
+    def __init__(self, values: tuple[float, float, int], row_sums: Sequence[Tensor]) -> None:
+        self._values, self._row_sums = values, row_sums
+
+    @property
+    def values(self) -> tuple[float, float, int]:
+        return self._values
+
+    @cached_property
+    def row_sum(self) -> Tensor:
+        return torch.stack(list(self._row_sums)).sum(0)
+
+
+def energy(x: Tensor) -> Tensor:
+    """‖x‖²_F of x (N, D), as a scalar on its device.
+
+    Summed in pairs or row by row: `dot` and a `norm` of everything are off by up to 4e-5, enough to miss ε = 1.
+    """
+    if x.numel() > LARGE:  # the squares would not stay in the cache
+        x = torch.linalg.vector_norm(x, dim=-1)
+    return x.square().sum()
+
+
+@dataclass(frozen=True, eq=False)
+class Sketched:
+    """What a window without its activations can tell: Y = XᵀXQ (D, k), the Q it was taken with, and ‖X‖² > 0.
+
+    drawn: rows of the window (m, D) and the number of rows that each of them stands for; empty where the basis cannot grow.
+    """
+
+    sketch: Tensor
+    basis: Tensor
+    total: float
+    drawn: Sequence[tuple[Tensor, float]]
+
+    @cached_property
+    def leading(self) -> tuple[Tensor, Tensor]:
+        """`linalg.leading_directions`: orth(Y) ordered by energy, and the shares of the energy, fp64."""
+        return leading_directions(self.sketch, self.basis, self.total)
+
+    @cached_property
+    def outside(self) -> Tensor | None:
+        """The drawn rows (Σm, D), weighted to stand for all."""
+        return torch.cat([rows * weight**0.5 for rows, weight in self.drawn]) if self.drawn else None
+
+    def fidelity(self, basis: Tensor, grown: int) -> float:
+        """The share of the energy that `basis` (D, m) keeps, the last `grown` columns of which came from outside the sketch.
+
+        A lower bound (Nyström) for the others; of those an estimate from the rows they came from.
+        """
+        inside = basis[:, : basis.shape[1] - grown]
+        share = shares_lower_bound(self.sketch, self.basis, inside, self.total)
+        if grown and self.outside is not None and len(self.outside) > 1:
+            share += sampled_energy(inside, self.outside, grown, private_generator("estimate")) / self.total
+        return min(share, 1.0)
+
+
 @dataclass(frozen=True, eq=False)
 class HeldWindow:
     """The activations of a window: chunks (N_i, D) fp32, ΣN_i ≥ 1, not all zero."""
@@ -70,8 +160,7 @@ class HeldWindow:
 
     def fidelity(self, basis: Tensor) -> float:
         """The share of the energy that `basis` (D, k) keeps."""
-        kept = sum(float((rows @ basis).square().sum()) for rows in self.chunks)
-        return min(kept / sum(float(rows.square().sum()) for rows in self.chunks), 1.0)
+        return min(sum(float(energy(rows @ basis)) for rows in self.chunks) / sum(float(energy(rows)) for rows in self.chunks), 1.0)
 
 
 def _ratio(part: float, whole: float, *, nothing: float) -> float:
@@ -108,9 +197,16 @@ class TrackerEvent:
     stored: Tensor | None = None
     exact: Tensor | None = None
     functional: float | None = None
-    after: Callable[[], float] | None = None
-    window_spectrum: Callable[[], Tensor] | None = None
     held: HeldWindow | None = None
+    sketched: Sketched | None = None
+    grown: int = 0
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> Self:
+        """An event of these fields; what a frozen dataclass does with each of them would take longer than its products on a small site."""
+        event = cls.__new__(cls)
+        event.__dict__.update(fields)
+        return event
 
     @property
     def cause(self) -> str:
@@ -152,10 +248,14 @@ class TrackerEvent:
     def fidelity_after(self) -> float | None:
         """Energy fidelity of the new basis on the window that made it; None on events that close nothing.
 
-        Exact where the window's activations were held, else a lower bound (Nyström): on a trained model 2e-5 below the truth in
-        the mean, up to 0.008 after growth.
+        Exact where the window's activations were held, else a lower bound (Nyström) for the directions that were iterated and,
+        for those just grown, an estimate from the rows of the window they were taken from.
         """
-        return self.after() if self.after is not None else None
+        if not self.closes or self.new_basis is None:
+            return None
+        if self.held is not None:
+            return self.held.fidelity(self.new_basis)
+        return 1.0 if self.sketched is None else self.sketched.fidelity(self.new_basis, self.grown)
 
     @cached_property
     def angles(self) -> tuple[float, ...] | None:
@@ -182,13 +282,15 @@ class TrackerEvent:
     @cached_property
     def spectrum(self) -> tuple[float, ...] | None:
         """Shares of the energy, descending: on closing events of the window's singular directions (`spectrum_is_exact`) or, from the
-        sketch, of the new basis's; on others of the basis in force, in its order; None in the first window and for nothing.
+        sketch, of the leading ones within its iterated basis; on others of the columns of Z; None in the first window and for nothing.
         """
-        if self.window_spectrum is not None:
-            return tuple(self.window_spectrum().tolist())
-        if self.coefficients is None or self.sums.values[1] <= 0:
+        if self.held is not None:
+            return tuple(self.held.singular[1].tolist())
+        if self.sketched is not None:
+            return tuple(self.sketched.leading[1].tolist())
+        if self.coefficients is None or self.energy <= 0:
             return None
-        return tuple((self.coefficients.square().sum(0) / self.sums.scalars[1]).tolist())
+        return tuple((self.coefficients.square().sum(0).sort(descending=True).values / self.energy).tolist())
 
     @cached_property
     def best_fidelity(self) -> float | None:

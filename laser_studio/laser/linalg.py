@@ -34,7 +34,7 @@ def _solvable(x: Tensor) -> Tensor:
 
 
 def householder(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Reduced QR of x (D, m), m ≤ D: Q (D, m) with orthonormal columns whatever the rank of x, and R (m, m)."""
+    """Reduced QR of x (…, D, m), m ≤ D: Q (…, D, m) with orthonormal columns whatever the rank of x, and R (…, m, m)."""
     q, r = torch.linalg.qr(_solvable(x))
     return q.to(x.device), r.to(x.device)
 
@@ -43,6 +43,35 @@ def without(basis: Tensor, x: Tensor) -> Tensor:
     """The part of x (D, m) orthogonal to the orthonormal `basis` (D, k); projected twice, which is enough."""
     x = x - basis @ (basis.T @ x)
     return x - basis @ (basis.T @ x)
+
+
+def turned(sketch: Tensor, basis: Tensor, total: float) -> Tensor:
+    """orth(AQ), one step of orthogonal iteration on A = XᵀX, as a matrix whose QR is to be taken: (D, k).
+
+    sketch, basis and total as in `leading_directions`; so is the shift, which lets a direction without energy stay where it is.
+    """
+    scale = 1 / (SHIFT * total)
+    if 1e-30 < scale < 1e30:
+        return torch.add(basis, sketch, alpha=scale)
+    return torch.add(basis, sketch / total, alpha=1 / SHIFT)
+
+
+def orthonormalised(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """Q of the QR of each (D, k) with the diagonal of R positive: the choice that keeps a column steady under iteration.
+
+    On a GPU matrices of equal shape go together: there a batch costs hardly more than one. On a CPU it only costs a copy.
+    """
+    found: list[Tensor | None] = [None] * len(matrices)
+    together: dict[object, list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        together.setdefault((matrix.shape, matrix.device) if matrix.is_cuda else index, []).append(index)
+    for indices in together.values():
+        one = len(indices) == 1
+        q, r = householder(matrices[indices[0]] if one else torch.stack([matrices[index] for index in indices]))
+        q.mul_(torch.copysign(r.new_ones(()), r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2))
+        for index, each in zip(indices, (q,) if one else q, strict=True):
+            found[index] = each
+    return [each for each in found if each is not None]
 
 
 def leading_directions(sketch: Tensor, basis: Tensor, total: float) -> tuple[Tensor, Tensor]:
@@ -108,19 +137,18 @@ def directions_outside(basis: Tensor, candidates: Tensor, count: int, generator:
     return _orthonormal_outside(basis, filler)
 
 
-def stirred_probe(basis: Tensor, residual: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` orthonormal directions (D, count) outside `basis`, each half one of `residual` (D, m), m may be 0, and half random.
+def sampled_energy(basis: Tensor, rows: Tensor, count: int, generator: torch.Generator) -> float:
+    """Energy that `count` leading directions of the `rows` (m, D) outside `basis` (D, k) keep of rows like them.
 
-    A probe that is only the last leading residual would never leave an invariant subspace; one that is only random
-    forgets what it learned. Half of each does both with the same columns: measured on a trained model, 8 stirred
-    columns hold 95 % of the energy of the best 8 growth directions, 8 random ones 77 %, 12 random ones 83 %.
+    Cross-validated: directions of three quarters of the rows are tried on the fourth, so that none is praised for the rows it
+    came from. The directions of all rows together keep a little more in the mean.
     """
-    dim = basis.shape[0]
-    mixed = _random(dim, count, generator, basis.device) / dim**0.5
-    if residual.shape[1]:
-        learned, _ = householder(without(basis, residual[:, :count]))
-        mixed = torch.cat((mixed[:, : learned.shape[1]] + learned, mixed[:, learned.shape[1] :]), dim=1)
-    return _orthonormal_outside(basis, mixed)
+    kept = 0.0
+    for fold in range(min(4, len(rows))):
+        tested = torch.arange(len(rows), device=rows.device) % 4 == fold
+        found = directions_outside(basis, rows[~tested].T, count, generator)
+        kept += float((rows[tested] @ found).square().sum())
+    return kept
 
 
 def _orthonormal_outside(basis: Tensor, x: Tensor) -> Tensor:
@@ -177,10 +205,10 @@ def steady_signs(directions: Tensor, previous: Tensor | None) -> Tensor:
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     """Principal angles between the spans of two orthonormal bases (D, k) and (D, m): (min(k, m),) degrees, descending, fp64 on the CPU.
 
-    From sines and cosines together (Björck and Golub, 1973): the cosine alone cannot tell small angles from rounding.
+    From the sines (Björck and Golub, 1973): the cosine cannot tell small angles from rounding. Their squares are the eigenvalues of
+    a small Gram matrix, exact to 1e-16, hence every angle to 1e-5 degrees at least, and cheaper than singular values.
     """
     small, large = sorted((first.cpu().double(), second.cpu().double()), key=lambda basis: basis.shape[1])
-    overlap = large.T @ small
-    cosines = torch.linalg.svdvals(overlap)
-    sines = torch.linalg.svdvals(small - large @ overlap).flip(0)
-    return torch.rad2deg(torch.atan2(sines, cosines)).flip(0)
+    outside = small - large @ (large.T @ small)
+    sines = torch.linalg.eigvalsh(outside.T @ outside).clamp(0, 1).sqrt()
+    return torch.rad2deg(torch.asin(sines)).flip(0)

@@ -18,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 from laser_studio.errors import PolicyError
 from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.policy import LaserPolicy
-from laser_studio.laser.tracker import Snapshot, SubspaceTracker
+from laser_studio.laser.tracker import Snapshot, SubspaceTracker, refresh_together
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +122,8 @@ class SiteTap:
     def refresh(self, functional: Mapping[str, float] | None = None) -> dict[str, TrackerEvent]:
         """Close the window of every tracker; their closing events by site. functional: what single sites are judged by, see there."""
         given = functional or {}
-        return {name: tracker.refresh(given.get(name)) for name, tracker in self.trackers.items()}
+        events = refresh_together(list(self.trackers.values()), [given.get(name) for name in self.trackers])
+        return dict(zip(self.trackers, events, strict=True))
 
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings for every site, from the next refresh on. A site switched off loses its tracker, one switched on starts anew."""
@@ -145,12 +146,13 @@ class SiteTap:
         self.trackers = trackers
 
     def _see(self, name: str, x: Tensor) -> None:
-        if not self._policy.enabled_for(name):
-            return
-        if name not in self.trackers:
-            self.trackers[name] = self._new_tracker(name)
+        tracker = self.trackers.get(name)
+        if tracker is None:
+            if not self._policy.enabled_for(name):
+                return
+            tracker = self.trackers[name] = self._new_tracker(name)
         self._events.pop(name, None)  # so that the order is that of the last application
-        self._events[name] = self.trackers[name].observe(x)
+        self._events[name] = tracker.observe(x)
 
     def _new_tracker(self, name: str) -> SubspaceTracker:
         settings = self._policy.for_site(name)

@@ -6,37 +6,58 @@ models or cycles: its caller says what it sees (`observe`) and when a window end
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from time import perf_counter
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from laser_studio.errors import LaserStudioError
 from laser_studio.laser import rule
-from laser_studio.laser.event import HeldWindow, Sums, TrackerEvent
-from laser_studio.laser.linalg import (
-    directions_outside,
-    leading_directions,
-    private_generator,
-    shares_lower_bound,
-    steady_signs,
-    stirred_probe,
-)
+from laser_studio.laser.event import HeldWindow, Seen, Sketched, Sums, TrackerEvent, Window, energy
+from laser_studio.laser.linalg import directions_outside, orthonormalised, private_generator, steady_signs, turned
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.rule import Standing, State, Verdict
+
+STRIDE = 7919  # prime: whatever the number of its observations, every window begins at another place in the order of drawn rows
+ROWS_PER_DIRECTION = 4  # drawn from each observation, per direction of growth
+MOST_PARTS = 64  # observations of one window that are remembered singly
+
+
+class Part(NamedTuple):
+    """One observation of the open window, or several finite ones as one.
+
+    total: ‖X‖², a scalar on the device; rows: N; row_sum: (D,); sample: rows drawn from X with the number that each stands
+    for, where the basis may grow; held: X itself, where it is held.
+    """
+
+    total: Tensor
+    rows: int
+    row_sum: Tensor
+    sample: tuple[tuple[Tensor, float], ...]
+    held: tuple[Tensor, ...]
+
+
+class Open(NamedTuple):
+    """The open window. sketch: Σ QᵀXᵀX (k, D) over its finite observations, None before the first and where there is no Q."""
+
+    sketch: Tensor | None = None
+    parts: tuple[Part, ...] = ()
+
+
+EMPTY = Open()
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """The whole state of a tracker, by reference: its tensors are replaced at every update, never changed in place.
 
-    basis: Q (D, k); probe: (D, g) directions outside Q that look for growth, None where it cannot grow; sketch:
-    (D, k + g), Σ XᵀX[Q P] of the open window, None before its first observation; held: the window's activations with
-    a flag each that says whether they are finite, None where none are held; rank_asked: the policy's rank was changed.
+    basis: Q (D, k); open: what the open window has seen; holds: whether its activations are held; rank_asked: the
+    policy's rank was changed.
     """
 
     dim: int
@@ -44,11 +65,9 @@ class Snapshot:
     standing: Standing = field(default_factory=Standing)
     window: int = 0
     basis: Tensor | None = None
-    probe: Tensor | None = None
-    sketch: Tensor | None = None
-    sums: Sums | None = None
-    held: tuple[tuple[Tensor, Tensor], ...] | None = ()
+    holds: bool = True
     rank_asked: bool = False
+    open: Open = EMPTY
 
     @property
     def rank(self) -> int:
@@ -72,13 +91,18 @@ class SubspaceTracker:
 
     1. The first window is kept exact; its SVD starts the basis at the policy's rank.
     2. `observe`: Z = XQ is what a caller stores in place of X; the same product feeds the sketch Y = Σ XᵀXQ. A few
-       probe columns P outside Q ride along (Σ XᵀXP): growth needs directions that XᵀXQ can never show.
-    3. `refresh` measures F = Σ‖Z‖² / Σ‖X‖² and lets the rule decide: keep, Q ← orth(Y) (Householder QR, columns
-       ordered by energy); grow, Q ← [orth(Y), leading directions of the residual of Σ XᵀXP]; reset, Q ← the leading right
-       singular vectors of the window, as few as reach ε.
+       rows of X, drawn at random, are kept until the window closes: growth needs directions that XᵀXQ can never show.
+    3. `refresh` measures F = Σ‖Z‖² / Σ‖X‖² and lets the rule decide: keep, Q ← orth(Y) (Householder QR, R's diagonal
+       positive); grow, Q ← [orth(Y), leading directions of the drawn rows outside it]; reset, Q ← the leading right singular
+       vectors of the window, as few as reach ε.
 
-    An observation costs 4·N·D·(k + g) flops and never waits for the device; a refresh O(D(k + g)²), and one SVD at a
-    reset. Activations are held (`holds_window`) only in the first window and where the next miss would reset.
+    Orthogonal iteration turns the columns of Q towards the singular directions in their order, so energy falls from column
+    to column once a stream is steady, and before that only about. Where order matters (growth, release, a rank cut) they are
+    rotated first (Rayleigh–Ritz), and what is read from an event is sorted.
+
+    An observation costs 4·N·D·k flops and never waits for a GPU (but once in 64 of one window); a refresh waits once and costs
+    O(Dk²), and one SVD at a reset. Activations are held (`holds_window`) only in the first window and where the next miss
+    would reset.
     Under `measure="functional"` the rule judges what `refresh` is handed, and energy in a window without it. How a basis not
     yet tried would do is not known then: a reset goes to `growth` more directions than there were (at most `max_rank`), a
     site that misses on at the largest rank after its reset is saturated, and nothing is released.
@@ -103,7 +127,9 @@ class SubspaceTracker:
         policy.max_rank_for(dim)
         self.dim, self.name, self.keep_windows = dim, name, keep_windows
         self.device = None if device is None else torch.device(device)
-        self._state = Snapshot(dim, policy)
+        self._orders: dict[tuple[int, int], list[Tensor]] = {}
+        self._state, self._open = Snapshot(dim, policy), EMPTY
+        self.restore(self._state)
 
     @property
     def policy(self) -> LaserPolicy:
@@ -112,7 +138,7 @@ class SubspaceTracker:
 
     @property
     def basis(self) -> Tensor | None:
-        """Q (D, k) fp32 with orthonormal columns, by falling energy; None before the first window has closed."""
+        """Q (D, k) fp32 with orthonormal columns, about by falling energy; None before the first window has closed."""
         return self._state.basis
 
     @property
@@ -128,28 +154,34 @@ class SubspaceTracker:
     @property
     def holds_window(self) -> bool:
         """Whether the open window's activations are being held (the first window, and where a reset is possible at its end)."""
-        return self._state.held is not None
+        return self._state.holds
 
     def set_policy(self, policy: LaserPolicy) -> None:
         """Use other settings from the next refresh on; a new rank is gone to there. Any change ends saturation and rest."""
         policy.max_rank_for(self.dim)
-        old = self._state
+        old = self.snapshot()
         if policy == old.policy:
             return
         asked = old.rank_asked or policy.rank_for(self.dim) != old.policy.rank_for(self.dim)
-        self._state = replace(old, policy=policy, standing=old.standing.refreshed(), rank_asked=asked and old.basis is not None)
-        if old.sums is None:  # nothing seen yet: the window can still open under the new settings
-            self._state = replace(self._state, held=self._first_hold(self._state))
+        new = replace(old, policy=policy, standing=old.standing.refreshed(), rank_asked=asked and old.basis is not None)
+        if not old.open.parts:  # nothing seen yet: the window can still open under the new settings
+            new = replace(new, holds=self._holds(new))
+        self.restore(new)
 
     def snapshot(self) -> Snapshot:
         """The state now, policy included; cheap, and good for any number of `restore`s."""
+        if self._state.open is not self._open:
+            self._state = replace(self._state, open=self._open)
         return self._state
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go on from `snapshot`, bit for bit as after it was taken."""
         if snapshot.dim != self.dim:
             raise LaserStudioError(f"the snapshot is of a site of width {snapshot.dim}, this one has width {self.dim}")
-        self._state = snapshot
+        self._state, self._open = snapshot, snapshot.open
+        policy = snapshot.policy
+        may_grow = policy.min_fidelity > rule.ROUNDING and snapshot.rank < policy.max_rank_for(self.dim)
+        self._draws = ROWS_PER_DIRECTION * policy.growth if may_grow or snapshot.rank_asked else 0
 
     def encode(self, x: Tensor) -> Tensor:
         """Z = XQ, (N, k) fp32, of activations (…, D) with the basis in force."""
@@ -172,26 +204,17 @@ class SubspaceTracker:
         """
         started = perf_counter()
         rows = self._rows(x)
+        if _plain(rows.device):
+            return self._observe(x, rows, started)
         with _exact(self.device):
-            before, rows = self._state, rows.float()
-            seen, stored, sketch = self._project(rows, before)
-            self._state = self._accumulate(before, x, rows, seen, sketch)
-            exact = self._state.held[-1][0] if before.basis is None and self._state.held else None
-            if self.policy.refresh == "step" and seen.finite:
-                return replace(self._close(started), stored=stored, exact=exact)
-        news = "first window kept exact" if before.basis is None else ""
-        return self._event(before, started, closes=False, sums=seen, stored=stored, exact=exact, news=news)
+            return self._observe(x, rows, started)
 
     def refresh(self, functional: float | None = None) -> TrackerEvent:
         """Close the open window: measure its fidelity and keep, grow or reset the basis. Harmless where nothing was observed.
 
         functional: the window's functional fidelity, for `measure="functional"`; clamped to [0, 1], 0 where it is not a number.
         """
-        started = perf_counter()
-        if functional is not None:
-            functional = min(max(functional, 0.0), 1.0) if functional == functional else 0.0
-        with _exact(self.device):
-            return self._close(started, functional)
+        return refresh_together([self], [functional])[0]
 
     # Observing
 
@@ -206,116 +229,176 @@ class SubspaceTracker:
             self.device = x.device
         elif x.device.type != self.device.type or self.device.index not in (None, x.device.index):
             raise LaserStudioError(f"{where} lives on {self.device}, got activations on {x.device}: make a tracker per device")
-        return x.detach().reshape(-1, self.dim)
+        x = x.detach()
+        return x if x.ndim == 2 else x.reshape(-1, self.dim)
 
-    @staticmethod
-    def _project(rows: Tensor, state: Snapshot) -> tuple[Sums, Tensor | None, Tensor | None]:
-        """The sums of one observation, its coefficients, and its part of the sketch (the latter two None in the first window)."""
-        total = _energy(rows)
-        stored = sketch = None
-        if state.basis is not None:
-            wide = rows @ _test_columns(state)  # (N, k + g)
-            sketch = rows.T @ wide  # (D, k + g)
-            stored = wide[:, : state.rank].contiguous()  # what a caller keeps must not keep the probe's columns alive
-        kept = total if stored is None else _energy(stored)
-        count = torch.full_like(total, rows.shape[0])
-        return Sums(torch.stack((kept, total, count)), rows.sum(0)), stored, sketch
-
-    @staticmethod
-    def _accumulate(state: Snapshot, x: Tensor, rows: Tensor, seen: Sums, sketch: Tensor | None) -> Snapshot:
-        # Whether x is finite is decided on the device: asking here would make every observation wait for it.
-        finite = seen.scalars[1].isfinite()
-        scalars, row_sum = (state.sums.scalars, state.sums.row_sum) if state.sums else (None, None)
-        sums = Sums(_add(finite, scalars, seen.scalars), _add(finite, row_sum, seen.row_sum))
-        held = state.held
-        if held is not None:
+    def _observe(self, x: Tensor, rows: Tensor, started: float) -> TrackerEvent:
+        state, opened = self._state, self._open
+        basis, sketch = state.basis, opened.sketch
+        if rows.dtype != torch.float32:
+            rows = rows.float()
+        total = energy(rows)
+        known = _free_to_read(total)  # elsewhere a look at `total` would wait for the device
+        if known and not total.item() < math.inf:
+            return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), rows.shape[0], None))
+        stored = exact = None
+        if basis is not None:
+            stored = rows @ basis  # (N, k)
+            more = torch.mm(stored.t(), rows) if sketch is None else torch.addmm(sketch, stored.t(), rows)  # (k, D)
+            sketch = more if known else torch.where(total < math.inf, more, 0.0 if sketch is None else sketch)
+        held: tuple[Tensor, ...] = ()
+        if state.holds:
             shared = rows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
-            held = (*held, (rows.clone() if shared else rows, finite))  # the host module may go on to change x in place
-        return replace(state, sums=sums, held=held, sketch=None if sketch is None else _add(finite, state.sketch, sketch))
+            held = (rows.clone() if shared else rows,)  # the host module may go on to change x in place
+            exact = held[0] if basis is None else None
+        seen = Seen(total, rows.sum(0), rows.shape[0], stored)
+        parts = (*opened.parts, Part(total, seen.rows, seen.row_sum, self._sample(rows), held))
+        self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts))
+        if state.policy.refresh == "step" and (known or total.item() < math.inf):
+            return refresh_together([self], [None], started=started, stored=stored, exact=exact)[0]
+        news = "first window kept exact" if basis is None else ""
+        return self._event(state, started, closes=False, sums=seen, stored=stored, exact=exact, news=news)
+
+    def _sample(self, rows: Tensor) -> tuple[tuple[Tensor, float], ...]:
+        """Rows of this observation for growth, each with the number it stands for: in turn by a random order, so that all get theirs."""
+        count = rows.shape[0]
+        if not self._draws or not count:
+            return ()
+        order = self._orders.get(key := (count, self._draws))
+        if order is None:
+            generator = private_generator(self.policy.seed, self.name, "rows", count)
+            order = self._orders[key] = list(torch.randperm(count, generator=generator).to(rows.device).split(self._draws))
+        chosen = order[(self._state.window * STRIDE + len(self._open.parts)) % len(order)]
+        return ((rows.index_select(0, chosen), count / chosen.shape[0]),)
 
     # Closing a window
 
-    def _close(self, started: float, functional: float | None = None) -> TrackerEvent:
-        before = self._state
-        if before.sums is None or before.sums.values[2] == 0:
-            more = {"news": "nothing observed", "new_basis": before.basis, "functional": functional}
+    def _figures(self) -> Tensor | None:
+        """‖X‖² of each part and, last, Σ‖Z‖²; on the device. None where nothing was observed."""
+        sketch, parts = self._open
+        if not parts:
+            return None
+        totals = [part.total for part in parts]
+        basis = self._state.basis
+        if basis is not None:
+            assert sketch is not None
+            totals.append((basis.t() * sketch).sum())  # tr QᵀXᵀXQ
+        return torch.stack(totals)
+
+    def _measured_window(self, figures: list[float]) -> tuple[Window, list[Part]] | None:
+        """The sums of the open window from what `_figures` gave, and its finite parts; None where there are none."""
+        parts = [part for part, total in zip(self._open.parts, figures, strict=False) if total < math.inf]
+        total = math.fsum(figures[index] for index, part in enumerate(self._open.parts) if figures[index] < math.inf)
+        rows = sum(part.rows for part in parts)
+        if rows == 0 or not total < LARGEST:
+            return None
+        return Window((total if self._state.basis is None else figures[-1], total, rows), [part.row_sum for part in parts]), parts
+
+    def _turned(self, sums: Sums) -> Tensor | None:
+        """What the QR of an ordinary refresh is taken of; None where there is no basis yet, or no energy."""
+        basis, sketch, total = self._state.basis, self._open.sketch, sums.values[1]
+        return None if basis is None or sketch is None or total <= 0 else turned(sketch.t(), basis, total)
+
+    def _close(
+        self, started: float, window: tuple[Window, list[Part]] | None, directions: Tensor | None, functional: float | None, **more: object
+    ) -> TrackerEvent:
+        before = self.snapshot()
+        if window is None:
+            if before.open.parts:  # of what was not finite nothing stays
+                self.restore(replace(before, open=EMPTY, holds=self._holds(before)))
+            more = {"news": "nothing observed", "new_basis": before.basis, "functional": functional, **more}
             return self._event(before, started, closes=True, sums=_NOTHING, **more)
-        held = None if before.held is None else HeldWindow([rows for rows, finite in before.held if finite])
+        sums, parts = window
+        held = HeldWindow([rows for part in parts for rows in part.held]) if before.holds else None
         if before.basis is None:
             assert held is not None  # the first window is always held
-            return self._start(before, started, before.sums, held, functional)
-        return self._update(before, started, before.sums, before.basis, held, functional)
+            return self._start(before, started, sums, held, functional, more)
+        sketched = None
+        if directions is not None:
+            assert before.open.sketch is not None
+            sketched = Sketched(before.open.sketch.t(), before.basis, sums.values[1], [one for part in parts for one in part.sample])
+        return self._update(before, started, sums, before.basis, directions, held, sketched, functional, more)
 
-    def _start(self, before: Snapshot, started: float, sums: Sums, held: HeldWindow, functional: float | None) -> TrackerEvent:
+    def _start(
+        self, before: Snapshot, started: float, sums: Sums, held: HeldWindow, functional: float | None, more: dict[str, object]
+    ) -> TrackerEvent:
         directions, _ = held.singular
         basis = self._filled(directions, self.policy.rank_for(self.dim), before.window)
-        standing = Standing()
-        self._open(before, standing, steady_signs(basis, None), self._next(directions, basis.shape[1]))
-        return self._closing_event(before, started, sums, Verdict("keep", "basis started by SVD", standing), held, None, functional)
+        verdict = Verdict("keep", "basis started by SVD", Standing())
+        self._begin(before, verdict.standing, steady_signs(basis, None))
+        return self._closing_event(before, started, sums, verdict, held, None, functional, 0, more)
 
     def _update(
-        self, before: Snapshot, started: float, sums: Sums, basis: Tensor, held: HeldWindow | None, functional: float | None
+        self,
+        before: Snapshot,
+        started: float,
+        sums: Sums,
+        basis: Tensor,
+        directions: Tensor | None,
+        held: HeldWindow | None,
+        sketched: Sketched | None,
+        functional: float | None,
+        more: dict[str, object],
     ) -> TrackerEvent:
         policy, rank, max_rank = self.policy, before.rank, self.policy.max_rank_for(self.dim)
-        _, total, _ = sums.values
-        assert before.sketch is not None
-        directions, shares, residual = basis, None, before.sketch[:, rank:]
-        if total > 0:
-            directions, shares = leading_directions(before.sketch[:, :rank], basis, total)
-            directions = steady_signs(directions, basis)
-
+        new = basis if directions is None else directions
         asked = policy.rank_for(self.dim) if before.rank_asked else min(rank, max_rank)
         if before.rank_asked or asked < rank:
             cause = f"rank set to {asked}" if before.rank_asked else f"rank cut to max_rank {asked}"
             verdict = Verdict("grow" if asked > rank else "keep", cause, Standing())
-            new = self._filled(directions, asked, before.window, residual)
+            new = self._filled(self._ordered(basis, sketched), asked, before.window, sketched)
         else:
             given = functional if policy.measure == "functional" else None
             fidelity = given if given is not None else sums.centred_fidelity(basis) if policy.measure == "centred" else sums.fidelity
             verdict = rule.judge(before.standing, policy, fidelity=fidelity, rank=rank, max_rank=max_rank, held=held is not None)
-            new = directions
             if verdict.action == "reset":
                 assert held is not None  # the rule resets only where they are held
                 goal = min(rank + policy.growth, max_rank) if given is not None else None
-                verdict, new, residual = self._reset(before, verdict.standing, sums, held, max_rank, goal)
+                verdict, new = self._reset(before, verdict.standing, sums, held, max_rank, goal)
                 new = steady_signs(new, basis)
             elif verdict.action == "grow":
-                new = self._filled(directions, min(rank + policy.growth, max_rank), before.window, residual)
+                new = self._filled(self._ordered(basis, sketched), min(rank + policy.growth, max_rank), before.window, sketched)
             elif given is not None:
                 if verdict.exhausted:
                     verdict = rule.saturate(verdict.standing, best=given, rank=rank, action="keep")
-            elif shares is not None:
-                verdict, new = self._settle(verdict, sums, directions, shares, max_rank)
-        self._open(before, verdict.standing, new, residual)
-        return self._closing_event(before, started, sums, verdict, held, shares, functional)
+            elif sketched is not None and (verdict.exhausted or policy.release):
+                verdict, new = self._settle(verdict, sums, new, self._ordered(basis, sketched), sketched.leading[1])
+        self._begin(before, verdict.standing, new)
+        grown = max(new.shape[1] - rank, 0) if verdict.action == "grow" else 0
+        return self._closing_event(before, started, sums, verdict, held, sketched, functional, grown, more)
+
+    @staticmethod
+    def _ordered(basis: Tensor, sketched: Sketched | None) -> Tensor:
+        """The iterated basis with its columns by falling energy; the one in force where the window had none."""
+        return basis if sketched is None else steady_signs(sketched.leading[0], basis)
 
     def _reset(
         self, before: Snapshot, standing: Standing, sums: Sums, held: HeldWindow, max_rank: int, goal: int | None
-    ) -> tuple[Verdict, Tensor, Tensor]:
-        """The smallest SVD basis that reaches ε, else the one at `max_rank` (or the one of rank `goal`); with the directions after it."""
+    ) -> tuple[Verdict, Tensor]:
+        """The smallest SVD basis that reaches ε, else the one at `max_rank`; or the one of rank `goal`."""
         directions, shares = held.singular
         if goal is not None:
             verdict = rule.after_reset(standing, self.policy, reached=True, best=1.0, rank=goal)
-            return verdict, self._filled(directions, goal, before.window), self._next(directions, goal)
+            return verdict, self._filled(directions, goal, before.window)
         reach = self._measured(shares, directions, sums)
         rank, best = self._needed(reach, self.policy.min_fidelity), float(reach[min(max_rank, len(reach)) - 1])
         reached = rank <= max_rank
         rank = min(rank, max_rank)
         verdict = rule.after_reset(standing, self.policy, reached=reached, best=best, rank=rank)
-        return verdict, directions[:, :rank], self._next(directions, rank)
+        return verdict, directions[:, :rank]
 
-    def _settle(self, verdict: Verdict, sums: Sums, directions: Tensor, shares: Tensor, max_rank: int) -> tuple[Verdict, Tensor]:
-        """What may still follow a "keep": saturation where even the new basis misses ε, or the release of directions not needed."""
-        policy, rank = self.policy, directions.shape[1]
-        reach = self._measured(shares, directions, sums)
+    def _settle(self, verdict: Verdict, sums: Sums, new: Tensor, ordered: Tensor, shares: Tensor) -> tuple[Verdict, Tensor]:
+        """What may still follow a "keep": saturation where even the `new` basis misses ε, or the release of directions not needed."""
+        policy, rank = self.policy, new.shape[1]
+        reach = self._measured(shares, ordered, sums)
         if verdict.exhausted and not rule.reaches(float(reach[-1]), policy):
-            return rule.saturate(verdict.standing, best=float(reach[-1]), rank=rank, action="keep"), directions
+            return rule.saturate(verdict.standing, best=float(reach[-1]), rank=rank, action="keep"), new
         if not policy.release or verdict.standing.misses or verdict.standing.saturated:
-            return verdict, directions
+            return verdict, new
         needed = self._needed(reach, policy.min_fidelity + (1 - policy.min_fidelity) / 2)
         standing, smaller = rule.release(verdict.standing, policy, needed=needed, rank=rank, least=policy.rank_for(self.dim))
         cause = verdict.cause if smaller == rank else f"released {rank - smaller} directions not needed for {policy.patience} windows"
-        return replace(verdict, standing=standing, cause=cause), directions[:, :smaller].contiguous()
+        return replace(verdict, standing=standing, cause=cause), new if smaller == rank else ordered[:, :smaller].contiguous()
 
     def _measured(self, shares: Tensor, directions: Tensor, sums: Sums) -> Tensor:
         """Fidelity, as the policy measures it, within reach of the first 1, 2, … `directions`, given their `shares` of the energy; fp64."""
@@ -328,38 +411,28 @@ class SubspaceTracker:
             shares = (shares * total - along_mean).clamp(min=0) / left
         return shares.cumsum(0).clamp(max=1)
 
-    def _next(self, directions: Tensor, rank: int) -> Tensor:
-        """The singular directions that growth would add to the first `rank`."""
-        return directions[:, rank : rank + self.policy.growth]
-
     @staticmethod
     def _needed(reach: Tensor, fidelity: float) -> int:
         """The fewest directions that reach `fidelity`; one more than there are where none do."""
         return int((reach < fidelity - rule.ROUNDING).sum()) + 1
 
-    def _filled(self, directions: Tensor, rank: int, window: int, candidates: Tensor | None = None) -> Tensor:
-        """The first `rank` of `directions`, made up to that number by the leading ones of `candidates` and then random ones."""
+    def _filled(self, directions: Tensor, rank: int, window: int, sketched: Sketched | None = None) -> Tensor:
+        """The first `rank` of `directions`, made up to that number by the leading ones of the drawn rows and then random ones."""
         missing = rank - directions.shape[1]
         if missing <= 0:
             return directions[:, :rank].contiguous()
         generator = private_generator(self.policy.seed, self.name, window, "growth")
-        extra = directions_outside(directions, directions[:, :0] if candidates is None else candidates, missing, generator)
+        drawn = None if sketched is None else sketched.outside
+        extra = directions_outside(directions, directions[:, :0] if drawn is None else drawn.T, missing, generator)
         return torch.cat((directions, steady_signs(extra, None)), dim=1)
 
-    def _open(self, before: Snapshot, standing: Standing, basis: Tensor, residual: Tensor) -> None:
-        """Begin the next window with `basis`; its probe starts from the leading part of `residual` outside it."""
-        policy, window = self.policy, before.window + 1
-        width = min(policy.growth, policy.max_rank_for(self.dim) - basis.shape[1])
-        probe = None
-        if width > 0:
-            generator = private_generator(policy.seed, self.name, window, "probe")
-            probe = stirred_probe(basis, residual, width, generator)
-        state = Snapshot(self.dim, policy, standing, window, basis, probe)
-        self._state = replace(state, held=self._first_hold(state))
+    def _begin(self, before: Snapshot, standing: Standing, basis: Tensor) -> None:
+        """Open the next window with `basis`."""
+        state = Snapshot(self.dim, self.policy, standing, before.window + 1, basis)
+        self.restore(state if self._holds(state) else replace(state, holds=False))
 
-    def _first_hold(self, state: Snapshot) -> tuple[()] | None:
-        hold = self.keep_windows or state.basis is None or state.standing.may_reset(state.policy)
-        return () if hold else None
+    def _holds(self, state: Snapshot) -> bool:
+        return self.keep_windows or state.basis is None or state.standing.may_reset(state.policy)
 
     # Reporting
 
@@ -370,18 +443,11 @@ class SubspaceTracker:
         sums: Sums,
         verdict: Verdict,
         held: HeldWindow | None,
-        shares: Tensor | None,
+        sketched: Sketched | None,
         functional: float | None,
+        grown: int,
+        more: dict[str, object],
     ) -> TrackerEvent:
-        new, total = self._state.basis, sums.values[1]
-        assert new is not None
-        if total <= 0:
-            held, after, spectrum = None, (lambda: 1.0), None
-        elif held is not None:
-            after, spectrum = partial(held.fidelity, new), partial(_spectrum_of, held)
-        else:
-            assert before.sketch is not None and shares is not None
-            after, spectrum = partial(shares_lower_bound, before.sketch, _test_columns(before), new, total), partial(torch.clone, shares)
         return self._event(
             before,
             started,
@@ -389,28 +455,31 @@ class SubspaceTracker:
             sums=sums,
             news=verdict.cause,
             action=verdict.action,
-            new_basis=new,
-            after=after,
-            window_spectrum=spectrum,
-            held=held,
+            new_basis=self._state.basis,
+            held=held if sums.values[1] > 0 else None,
+            sketched=sketched if held is None else None,
             functional=functional,
+            grown=grown,
+            **more,
         )
 
     def _event(self, before: Snapshot, started: float, *, closes: bool, sums: Sums, **more: object) -> TrackerEvent:
         now = self._state
-        return TrackerEvent(
-            site=self.name,
-            window=before.window,
-            closes=closes,
-            rank=now.rank,
-            previous_rank=before.rank,
-            state=now.state,
-            misses=now.standing.misses,
-            basis=before.basis,
-            sums=sums,
-            seconds=perf_counter() - started,
-            **{"action": "keep", **more},  # type: ignore[arg-type]
-        )
+        fields = {
+            "site": self.name,
+            "window": before.window,
+            "closes": closes,
+            "rank": now.rank,
+            "previous_rank": before.rank,
+            "action": "keep",
+            "state": now.state,
+            "misses": now.standing.misses,
+            "basis": before.basis,
+            "sums": sums,
+            **more,
+            "seconds": perf_counter() - started,
+        }
+        return TrackerEvent.of(fields)
 
     def _started(self) -> Tensor:
         if self._state.basis is None:
@@ -418,7 +487,53 @@ class SubspaceTracker:
         return self._state.basis
 
 
-_NOTHING = Sums(torch.zeros(3), torch.zeros(1))
+def refresh_together(
+    trackers: Sequence[SubspaceTracker], functional: Sequence[float | None], *, started: float | None = None, **more: object
+) -> list[TrackerEvent]:
+    """`refresh` of several trackers: their figures are read from the device at once, and equal QRs go together where that is cheaper.
+
+    started: when the work began, for a single tracker; more: fields of the event.
+    """
+    starts = [perf_counter() if started is None else started]
+    device = trackers[0].device if trackers else None
+    with nullcontext() if device is not None and _plain(device) else _exact(device):
+        figures = [tracker._figures() for tracker in trackers]
+        windows = [tracker._measured_window(values) for tracker, values in zip(trackers, _read(figures), strict=True)]
+        matrices = [None if window is None else tracker._turned(window[0]) for tracker, window in zip(trackers, windows, strict=True)]
+        bases = iter(orthonormalised([matrix for matrix in matrices if matrix is not None]))
+        shared = (perf_counter() - starts[0]) / max(len(trackers), 1)
+        events = []
+        for tracker, window, matrix, value in zip(trackers, windows, matrices, functional, strict=True):
+            if value is not None:
+                value = min(max(value, 0.0), 1.0) if value == value else 0.0
+            directions = None if matrix is None else next(bases)
+            events.append(tracker._close(perf_counter() - shared, window, directions, value, **more))
+    return events
+
+
+def _read(figures: Sequence[Tensor | None]) -> list[list[float]]:
+    """The values of small tensors on the host, after one wait for each device."""
+    values: list[list[float]] = [[] for _ in figures]
+    devices: dict[torch.device, list[int]] = {}
+    for index, each in enumerate(figures):
+        if each is not None:
+            devices.setdefault(each.device, []).append(index)
+    for indices in devices.values():
+        several = [each for index in indices if (each := figures[index]) is not None]
+        flat = (several[0] if len(several) == 1 else torch.cat(several)).tolist()
+        start = 0
+        for index, each in zip(indices, several, strict=True):
+            values[index] = flat[start : (start := start + each.shape[0])]
+    return values
+
+
+LARGEST = torch.finfo(torch.float32).max
+_NOTHING = Window((0.0, 0.0, 0), [torch.zeros(1)])
+
+
+def _plain(device: torch.device) -> bool:
+    """Whether what is computed from tensors without gradient is plain fp32, in the mode the caller is in."""
+    return not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled(device.type)
 
 
 @contextmanager
@@ -428,19 +543,23 @@ def _exact(device: torch.device | None) -> Iterator[None]:
         yield
 
 
-def _energy(x: Tensor) -> Tensor:
-    return x.square().sum()  # pairwise summation: `dot` and `norm` are off by 1e-5 here, enough to miss ε = 1
+def _free_to_read(x: Tensor) -> bool:
+    """Whether a value can be read without waiting for work that was handed to a device."""
+    return x.is_cpu
 
 
-def _add(finite: Tensor, old: Tensor | None, new: Tensor) -> Tensor:
-    """old + new where `finite`, else old; a missing old is zero."""
-    return torch.where(finite, new, 0.0) if old is None else torch.where(finite, old + new, old)
-
-
-def _test_columns(state: Snapshot) -> Tensor:
-    assert state.basis is not None
-    return state.basis if state.probe is None else torch.cat((state.basis, state.probe), dim=1)
-
-
-def _spectrum_of(held: HeldWindow) -> Tensor:
-    return held.singular[1]
+def _gathered(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """The finite ones of many parts as one, with half of the drawn rows; waits for the device."""
+    parts = [part for part, total in zip(parts, torch.stack([part.total for part in parts]).tolist(), strict=True) if total < math.inf]
+    if not parts:
+        return ()
+    sample = [one for part in parts for one in part.sample]
+    return (
+        Part(
+            total=torch.stack([part.total for part in parts]).sum(),
+            rows=sum(part.rows for part in parts),
+            row_sum=torch.stack([part.row_sum for part in parts]).sum(0),
+            sample=tuple((rows, 2 * weight) for rows, weight in sample[::2]),
+            held=tuple(rows for part in parts for rows in part.held),
+        ),
+    )

@@ -14,6 +14,7 @@ __all__ = ["launch"]
 def launch(
     checkpoints: Sequence[str | Path] = (),
     *,
+    watch: Sequence[str | Path] = (),
     device: str = "auto",
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -23,10 +24,12 @@ def launch(
 ) -> str:
     """Serve the studio; returns its URL when `block` is off, else when the server ends.
 
-    checkpoints: models offered beside the shipped ones. device: "auto", "cpu", "cuda", "cuda:1", "mps". port: None takes
+    checkpoints: models offered beside the shipped ones. watch: recordings of `laser_studio.watch`, the first of which the page opens
+    on; they may still be growing. device: "auto", "cpu", "cuda", "cuda:1", "mps". port: None takes
     the first free one from 7860 on. share: also through a public Gradio link. auth: (user, password) every visitor needs.
     Raises `LaserStudioError` with the cause and the way out.
     """
     from laser_studio.studio.server import serve
 
-    return serve(tuple(Path(path) for path in checkpoints), device=device, host=host, port=port, share=share, auth=auth, block=block)
+    models, recordings = (tuple(Path(path) for path in paths) for paths in (checkpoints, watch))
+    return serve(models, watch=recordings, device=device, host=host, port=port, share=share, auth=auth, block=block)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from laser_studio.trm import TRM
 
 FIRST_MODEL = "sudoku-6x6"
+RECORDING_START = b'{"format":"laser-studio-recording"'  # as `debugger.recording` writes it, which would bring torch along
 FIRST_DIFFICULTY = "medium"
 MAX_SEED = 999_999
 _GENERATED = re.compile(r"generated:(easy|medium|hard):(\d{1,6})")
@@ -39,6 +40,15 @@ class ModelEntry:
     task: tuple[str, int] | None = None  # (domain, side of the board) where the checkpoint says it
 
 
+@dataclass(frozen=True)
+class RecordingEntry:
+    """A watched run the page may open."""
+
+    name: str
+    path: Path
+    label: str
+
+
 @dataclass
 class _Shelf:
     model: TRM | None = None
@@ -48,17 +58,29 @@ class _Shelf:
 class Catalogue:
     """Models by name, in the order they are offered; the first is what a fresh page opens."""
 
-    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto") -> None:
-        if not entries:
+    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto", recordings: Sequence[RecordingEntry] = ()) -> None:
+        if not entries and not recordings:
             raise StudioError("no model to open: no shipped checkpoint was found, so name one with --checkpoint PATH")
         self.entries = {entry.name: entry for entry in entries}
+        self.recordings = {entry.name: entry for entry in recordings}
         self.device = device
         self._shelves = {name: _Shelf() for name in self.entries}
 
     @property
     def first(self) -> str:
-        """Name of the model a fresh page opens."""
+        """Name of the first model."""
         return next(iter(self.entries))
+
+    @property
+    def opening(self) -> str:
+        """Name of what a fresh page opens: a recording where there is one."""
+        return next(iter(self.recordings), None) or self.first
+
+    @property
+    def choices(self) -> list[tuple[str, str]]:
+        """(label, name) of all that is offered."""
+        recordings = [(entry.label, entry.name) for entry in self.recordings.values()]
+        return [*recordings, *((entry.label, entry.name) for entry in self.entries.values())]
 
     def load(self, name: str) -> TRM:
         """The model of that name, loaded at the first call. Raises `LaserStudioError`."""
@@ -210,6 +232,33 @@ def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
         details = _details(path)
         entries[name] = ModelEntry(name, path, _label(name, details), _task(details))
     return list(entries.values())
+
+
+def find_recordings(paths: Sequence[Path], models: Sequence[ModelEntry] = ()) -> list[RecordingEntry]:
+    """The watched runs named on the command line, each under a name that no model and no other run has.
+
+    A file may come only later, when its run has started; what is no recording at all is refused here: raises `StudioError`.
+    """
+    entries: dict[str, RecordingEntry] = {}
+    taken = {model.name for model in models}
+    for path in paths:
+        if path.exists() and not _starts_as_recording(path):
+            raise StudioError(f"--watch {clean(str(path))}: this is no recording that laser_studio.watch wrote")
+        name = base = clean(path.stem)[:40] or "run"
+        number = 2
+        while name in taken:
+            name, number = f"{base} ({number})", number + 1
+        taken.add(name)
+        entries[name] = RecordingEntry(name, path.absolute(), f"{name} · watched")
+    return list(entries.values())
+
+
+def _starts_as_recording(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return path.is_file() and file.read(len(RECORDING_START)) == RECORDING_START
+    except OSError:
+        return False
 
 
 def _details(path: Path) -> Mapping[str, Any]:

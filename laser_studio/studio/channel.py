@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from laser_studio.errors import LaserStudioError
+from laser_studio.errors import LaserStudioError, RecordingError
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
-from laser_studio.studio.links import MAX_QUERY, View, read_query, write_query
+from laser_studio.studio.links import MAX_QUERY, View, read_query
 from laser_studio.studio.presets import presets_json
 from laser_studio.studio.registry import Entry, Registry, StudioError
 from laser_studio.studio.requests import (
@@ -82,7 +82,8 @@ class Channel:
         """Import the engine and load the first model. Raises `LaserStudioError` where it cannot be loaded on this device."""
         import laser_studio.debugger  # noqa: F401 - torch comes with it: seconds of importing
 
-        self.catalogue.load(self.catalogue.first)
+        if not self.catalogue.recordings:
+            self.catalogue.load(self.catalogue.first)
 
     def _answer(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         try:
@@ -131,11 +132,13 @@ class Channel:
     def _begin(self, view: View) -> tuple[Run, list[str]]:
         """A new run for what a link says, and what of it could not be done."""
         notices = list(view.notices)
-        name = view.model if view.model in self.catalogue.entries else None
+        name = view.model if view.model in self.catalogue.entries or view.model in self.catalogue.recordings else None
         if name is None:
-            name = self.catalogue.first
+            name = self.catalogue.opening
             if view.model is not None:
                 notices.append(f"the link's model is not offered here: opened with {name}")
+        if name in self.catalogue.recordings:
+            return self._read(name), notices
         model = self.catalogue.load(name)
         puzzle_id = view.puzzle
         try:
@@ -171,6 +174,18 @@ class Channel:
         notices += [f"{warning}" for warning in model.details.get("warnings", ())][:3]
         return Run(session, subject, {0: tracker}, view.options, pending=later), notices
 
+    def _read(self, name: str) -> Run:
+        """A recording, from its start."""
+        from laser_studio.debugger import WatchedRun
+        from laser_studio.studio.recorded import READ_SECONDS, RecordedRun, RecordedSubject, short_of_folders
+
+        recording = self.catalogue.recordings[name]
+        try:
+            session = WatchedRun(recording.path, seconds=10 * READ_SECONDS)
+        except RecordingError as problem:
+            raise StudioError(short_of_folders(str(problem), recording.path)) from None
+        return RecordedRun(session, RecordedSubject(name, recording.label, session))
+
     def _opened(self, run_id: str, run: Run, target: int, notices: list[str], *, resumed: bool = False) -> dict[str, Any]:
         session = run.session
         return {
@@ -202,8 +217,9 @@ class Channel:
         for _ in range(request.steps):
             if run.finished:
                 break
+            before = run.session.frame
             run.step()
-            if time.perf_counter() >= until:
+            if run.session.frame is before or time.perf_counter() >= until:  # a recording may have no more steps yet
                 break
 
     def _command(self, run: Run, request: CommandRequest) -> None:
@@ -218,8 +234,9 @@ class Channel:
             session.seek(min(request.value, session.head))
             until = time.perf_counter() + SEEK_BUDGET_SECONDS
             while session.frame.index < request.value and not run.finished:
+                before = session.frame
                 run.step()
-                if time.perf_counter() >= until:
+                if session.frame is before or time.perf_counter() >= until:
                     break
 
     def _tune(self, run: Run, request: TuneRequest) -> None:
@@ -252,29 +269,24 @@ class Channel:
             # The newest ones of each site are in `turns`, also between refreshes.
             site.pop("angles", None)
             site.pop("best_angles", None)
-        if not frame.finite:
-            state = "error"
-        elif run.finished:
-            state = "done"
-        else:
-            state = "paused"
         update = trail.last_update(frame.index)
         return {
-            "state": state,
+            "state": run.state,
             "epoch": session.epoch,
             "head": session.head,
             "frame": shown,
-            "rows": [recorded.to_row() for recorded in frames[start : start + MAX_ROWS]],
+            "rows": [run.row(recorded) for recorded in frames[start : start + MAX_ROWS]],
             "start": start,
             "spectra": _spectra(run, request, valid),
             "turns": trail.turns("angles", frames, frame.index),
             "best_turns": trail.turns("best_angles", frames, frame.index),
             "update": None if update is None else {"step": update, "cells": frames[update].changed},
             "cost": trail.cost(frame.index),
-            "settings": run.tracker.to_json(),
+            "settings": run.settings_json(),
             "options": run.options.to_json(),
-            "link": write_query(run.view()),
+            "link": run.link(),
             "problem": run.problem,
+            **run.more(request.notes_since),
         }
 
 

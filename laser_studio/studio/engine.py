@@ -22,7 +22,7 @@ from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
 from laser_studio.errors import LaserStudioError
-from laser_studio.studio.catalogue import Catalogue, ModelEntry
+from laser_studio.studio.catalogue import Catalogue, ModelEntry, RecordingEntry
 from laser_studio.studio.registry import StudioError
 
 THREADS = 16  # requests worked on at once; those of one run wait for one another
@@ -55,8 +55,8 @@ class Live(Protocol):
 class EngineProcess:
     """A `Channel` in a child process. `start` returns at once; requests wait until the engine is there."""
 
-    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto") -> None:
-        self._arguments = (tuple(entries), device)
+    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto", recordings: Sequence[RecordingEntry] = ()) -> None:
+        self._arguments = (tuple(entries), device, tuple(recordings))
         self._guard = threading.Lock()
         self._connection: Connection | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -189,12 +189,12 @@ def _leave_cores_free() -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 2) // 2))
 
 
-def _serve(connection: Connection, entries: Sequence[ModelEntry], device: str) -> None:
+def _serve(connection: Connection, entries: Sequence[ModelEntry], device: str, recordings: Sequence[RecordingEntry]) -> None:
     """The child's whole life: import the engine, load the first model, answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle; closing the pipe ends this process
     from laser_studio.studio.channel import Channel
 
-    channel = Channel(Catalogue(entries, device=device))
+    channel = Channel(Catalogue(entries, device=device, recordings=recordings))
     sending = threading.Lock()
 
     def tell(number: int | None, answer: Any) -> None:

@@ -21,8 +21,9 @@ from laser_studio.studio.links import CONTROLS
 
 # In this order, as one function: each file uses what stands before it.
 SCRIPTS = (
-    "base.js", "columns.js", "store.js", "board.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js", "latents.js",
-    "spectrum.js", "basis.js", "panels.js", "timeline.js", "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
+    "base.js", "columns.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js",
+    "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
+    "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
@@ -59,8 +60,8 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
         with gr.Row(elem_id="topbar"):
             _panel(panels.LOGO, "brand-block")
             model = gr.Dropdown(
-                [(entry.label, entry.name) for entry in catalogue.entries.values()],
-                value=catalogue.first,
+                list(catalogue.choices),
+                value=catalogue.opening,
                 label="Model",
                 show_label=False,
                 elem_id="model",

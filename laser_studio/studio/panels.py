@@ -19,6 +19,11 @@ BOARD = """
 <section class="card" id="board-card" aria-labelledby="board-title">
 <header><h2 id="board-title">Board</h2><span class="aside num"><span id="board-batch" data-tip="Puzzles of the batch whose answer is
 right at this step; the picture follows the first."></span> <span id="board-step">step 0</span></span></header>
+<div id="watched" hidden><div class="sub"><b id="watched-name"></b><span id="watched-file" class="num"></span><button type="button"
+id="watched-newest" class="quiet" data-tip="Go to the newest recorded step; Play follows from there.">newest step</button></div>
+<div class="plot"><canvas id="notes-plot" role="img" aria-label="Noted curves: none yet" data-tip=""></canvas></div>
+<div id="watched-list" class="num" role="list" aria-label="Noted values at the step shown"></div>
+<p id="watched-says" class="note num"></p></div>
 <div class="board-fit"><div id="board" role="img" aria-label="The board is being loaded"></div></div>
 <div class="foot">
 <div class="legend"><span data-tip="The model's own probability of the digit it answers, from its output distribution.">confidence</span>
@@ -234,7 +239,8 @@ the same rank, by SVD. Costs time and holds every window.">measure</button><b id
 
 STATUS = """
 <div id="status" class="num" role="status" aria-live="polite" data-step="0" data-state="paused" data-saving="0.0000" data-resets="0"
-data-solved="unknown" data-tip="Step shown, its address (supervision s, H cycle h, L cycle l), and what the run is doing."><span
+data-solved="unknown" data-tip="Step shown, its address (supervision s, H cycle h, L cycle l), and what the run is doing. Click to go to a
+step by its number (G)."><span
 id="status-pill">loading</span><span id="status-text">t = 0</span></div>
 """
 
@@ -251,7 +257,7 @@ HUB = """
 <dialog id="help" aria-labelledby="help-title"><h2 id="help-title">Keys</h2>
 <dl><dt><kbd>Space</kbd></dt><dd>play or pause</dd><dt><kbd>→</kbd></dt><dd>one recursion step</dd><dt><kbd>←</kbd></dt><dd>one step
 back</dd>
-<dt><kbd>R</kbd></dt><dd>restart, with the settings as they are now</dd>
+<dt><kbd>G</kbd></dt><dd>go to a step by its number</dd><dt><kbd>R</kbd></dt><dd>restart, with the settings as they are now</dd>
 <dt><kbd>1</kbd>–<kbd>9</kbd></dt><dd>select a site</dd><dt><kbd>[</kbd> <kbd>]</kbd></dt><dd>the site before, the next one</dd>
 <dt><kbd>F</kbd></dt><dd>next kind of fidelity</dd><dt><kbd>M</kbd></dt><dd>memory, halting, latents</dd>
 <dt><kbd>B</kbd></dt><dd>spectrum, angles, rank of the basis</dd><dt><kbd>D</kbd></dt><dd>dark or light</dd>

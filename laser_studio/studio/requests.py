@@ -29,6 +29,7 @@ class PageRequest:
     epoch: int = setting(default=0, low=0, high=MAX_STEP, help="The run's epoch as the page knows it.")
     site: str = setting(default="", help="The site whose spectra are wanted; empty: none.")
     spectra_since: int = setting(default=0, low=0, high=MAX_STEP + 1, unit="steps", help="Spectra from here on are wanted.")
+    notes_since: int = setting(default=0, low=0, high=10_000_000, unit="notes", help="Noted values from here on are wanted.")
 
 
 @settings(StudioError)

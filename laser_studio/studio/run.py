@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laser_studio.studio.controls import OPTIONS, RunOptions, TrackerView, changed, changed_options
 from laser_studio.studio.links import MAX_CHANGES, MAX_QUERY, MAX_STEP, View, write_query
 from laser_studio.studio.live import LiveSession, Subject
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trail import Trail
+
+if TYPE_CHECKING:
+    from laser_studio.debugger import Frame
 
 EPOCHS_REMEMBERED = 64  # a page that missed more changes gets all rows anew
 MOST_BEYOND = 100_000  # steps a run may go on past the trained depth: a packed frame takes about 1 kB, and they add up
@@ -66,6 +69,27 @@ class Run:
         if self.options.beyond and self.finished:
             return f"{frame.index:,} steps are the most one run may have: restart it"
         return None
+
+    @property
+    def state(self) -> str:
+        """How the page tells the run stands: paused, done or error."""
+        return "error" if not self.session.frame.finite else "done" if self.finished else "paused"
+
+    def settings_json(self) -> dict[str, Any]:
+        """The settings in force for the next step, as the page's controls hold them."""
+        return self.tracker.to_json()
+
+    def row(self, frame: Frame) -> dict[str, Any]:
+        """What the page's curves need of a frame."""
+        return frame.to_row()
+
+    def link(self) -> str:
+        """The query string that opens this view."""
+        return write_query(self.view())
+
+    def more(self, notes_since: int) -> dict[str, Any]:
+        """What only some kinds of run tell: nothing here."""
+        return {}
 
     def close(self) -> None:
         self.session.close()

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from laser_studio.studio import quick_gradio
-from laser_studio.studio.catalogue import Catalogue, find_models
+from laser_studio.studio.catalogue import Catalogue, find_models, find_recordings
 from laser_studio.studio.engine import EngineProcess
 from laser_studio.studio.registry import StudioError
 
@@ -20,6 +20,7 @@ FIRST_PORT, PORTS_TRIED = 7860, 40
 def serve(
     checkpoints: Sequence[Path],
     *,
+    watch: Sequence[Path] = (),
     device: str,
     host: str,
     port: int | None,
@@ -28,9 +29,11 @@ def serve(
     block: bool,
 ) -> str:
     """See `laser_studio.studio.launch`."""
-    catalogue = Catalogue(find_models(checkpoints), device=device)
+    models = find_models(checkpoints)
+    recordings = find_recordings(watch, models)
+    catalogue = Catalogue(models, device=device, recordings=recordings)
     chosen = choose_port(host, port)
-    engine = EngineProcess(list(catalogue.entries.values()), device=device)
+    engine = EngineProcess(models, device=device, recordings=recordings)
     engine.start()  # first of all: torch is loaded there while Gradio is loaded here
     quick_gradio.prepare()
 

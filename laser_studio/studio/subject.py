@@ -125,6 +125,7 @@ def _shipped(path: Any) -> str | None:
     return path.name if path.parent == folder else None
 
 
+LONGEST_LABEL = 20  # characters of a name that is not of our own
 _SITE = re.compile(r"layers\.(\d+)\.(self_attn|mlp_t|mlp)\.(\w+)_proj")
 _SHORT = {
     ("self_attn", "qkv"): "qkv",
@@ -139,6 +140,9 @@ _SHORT = {
 def about_site(name: str, dim: int) -> dict[str, Any]:
     """A site's name, width, layer and short labels; of a model that is not a TRM, the name itself."""
     match = _SITE.fullmatch(name)
-    layer = int(match[1]) if match else 0
-    short = _SHORT.get((match[2], match[3]), name) if match else name
+    if match is None:
+        short = name if len(name) <= LONGEST_LABEL else f"…{name[1 - LONGEST_LABEL :]}"
+        return {"name": name, "dim": dim, "layer": 0, "short": short, "label": short}
+    layer = int(match[1])
+    short = _SHORT.get((match[2], match[3]), name)
     return {"name": name, "dim": dim, "layer": layer, "short": short, "label": f"L{layer} {short}"}

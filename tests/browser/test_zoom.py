@@ -16,7 +16,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from laser_studio.assets import asset_path
-from laser_studio.debugger import Frame, Session
+from laser_studio.debugger import Frame, Measures, Session
 from laser_studio.laser import LaserPolicy
 from laser_studio.puzzles import load_puzzles
 from laser_studio.trm import load_checkpoint
@@ -24,7 +24,7 @@ from tests.browser.harness import PageWatch
 from tests.browser.studio_page import StudioPage
 
 LENGTH, STEP = 120, 50
-QUERY = f"?puzzle=hard-0003&rank=20%25&min_fidelity=0.99&patience=2&step={STEP}"
+QUERY = f"?puzzle=hard-0003&rank=20%25&min_fidelity=0.99&patience=2&functional=1&best=1&step={STEP}"
 # Two processes may sum in another order: figures agree to this, while one page's own figures agree to the last bit.
 NEAR = 2e-4
 DATA = "() => document.querySelector('#zoom .chart').data"
@@ -35,7 +35,8 @@ def session() -> Session:
     """The run of `QUERY`, computed in this process."""
     puzzle = next(puzzle for puzzle in load_puzzles("sudoku-6x6") if puzzle.name == "hard-0003")
     model = load_checkpoint(asset_path("checkpoints", "sudoku-6x6"), device="cpu")
-    session = Session(model, puzzle, policy=LaserPolicy(rank="20%", min_fidelity=0.99, patience=2))
+    policy = LaserPolicy(rank="20%", min_fidelity=0.99, patience=2)
+    session = Session(model, puzzle, policy=policy, measures=Measures(functional=True, best=True))
     session.seek(STEP)
     return session
 
@@ -131,6 +132,8 @@ def test_nothing_in_the_view_leads_to_another_host(studio: StudioPage) -> None:
     ("card", "plot", "unit", "value"),
     [
         ("fidelity-panel", "fidelity", "fidelity (share of energy)", lambda site: site.fidelity),
+        ("fidelity-panel", "centred", "centred fidelity (share of energy without the mean)", lambda site: site.centred),
+        ("fidelity-panel", "functional", "functional fidelity (exp(-KL in nats per cell))", lambda site: site.functional),
         ("basis-panel", "rank", "rank (directions)", lambda site: site.rank),
         ("basis-panel", "turn", "largest principal angle (degrees)", lambda site: site.angles[0] if site.angles else None),
     ],
@@ -159,6 +162,8 @@ def test_all_data_is_one_line_per_site_and_step(studio: StudioPage, session: Ses
         assert (row["step"], row["s"], row["h"], row["l"], row["site"]) == (*address(frame), name)
         assert (row["rank (directions)"], row["action"]) == (str(site.rank), site.action)
         assert same(row["fidelity (share of energy)"], site.fidelity)
+        assert same(row["centred (share of energy without the mean)"], site.centred)
+        assert same(row["functional (exp(-KL in nats per cell))"], site.functional)
         assert same(row["turn (degrees)"], site.angles[0] if site.angles else None)
 
 
@@ -177,6 +182,49 @@ def test_memory_by_site_is_the_ledgers_bytes(studio: StudioPage, session: Sessio
     shown = [row for row in rows if row["ledger"] == "history"]
     for part in ("full", "stored", "bases"):
         assert drawn[part] == [int(row[f"{part} (bytes)"]) for row in shown]
+
+
+def test_spectrum_latents_and_memory_over_time_are_the_engines(studio: StudioPage, session: Session) -> None:
+    enlarge(studio, "basis-panel", "spectrum")
+    drawn = studio.page.evaluate(DATA)[0]
+    rows = table(studio)
+    name = rows[0]["site"]
+    shares = session.spectra(name, 1, STEP + 1)
+    assert len(rows) == len(shares) == len(drawn["x"]) and any(shares)
+    for t, (row, expected) in enumerate(zip(rows, shares, strict=True)):
+        kept = [float(text) for key, text in row.items() if key.startswith("component") and text]
+        assert kept == pytest.approx(list(expected or ()), abs=NEAR)
+        assert [line[t] for line in drawn["customdata"] if line[t] is not None] == kept
+    studio.page.select_option("#zoom-plot", "latents")
+    until(studio, "ready")
+    rows = table(studio)
+    assert [int(row["step"]) for row in rows] == [frame.index for frame in session.frames]
+    for row, frame in zip(rows, session.frames, strict=True):
+        place = [float(row[f"{state} (mean over cells)"]) for state in ("z_H x", "z_H y", "z_L x", "z_L y")]
+        assert place == pytest.approx(frame.latent, abs=10 * NEAR)
+    studio.page.select_option("#zoom-plot", "kept")
+    until(studio, "ready")
+    for row, frame in zip(table(studio), session.frames[1:], strict=True):
+        ledger = frame.history
+        assert (int(row["full (bytes)"]), int(row["kept (bytes)"])) == (ledger.full_bytes, ledger.stored_bytes + ledger.basis_bytes)
+
+
+@pytest.mark.parametrize(
+    ("card", "tab", "title"),
+    [
+        ("memory-panel", "tab-halting", "Halting"),
+        ("memory-panel", "tab-latents", "Latent path"),
+        ("memory-panel", "tab-memory", "Memory by site"),
+        ("basis-panel", "tab-angles", "Turn at each refresh"),
+        ("basis-panel", "tab-spectrum", "Spectrum waterfall"),
+        ("deck", None, "Timeline lanes"),
+    ],
+)
+def test_a_card_opens_the_plot_it_shows(studio: StudioPage, card: str, tab: str | None, title: str) -> None:
+    if tab is not None:
+        studio.click(tab)
+    enlarge(studio, card)
+    assert studio.page.locator("#zoom-title").inner_text() == title
 
 
 def test_pictures_are_pictures_of_the_plot(studio: StudioPage) -> None:
@@ -202,7 +250,10 @@ def test_pictures_are_pictures_of_the_plot(studio: StudioPage) -> None:
 def test_every_plot_offered_can_be_drawn_and_exported(studio: StudioPage) -> None:
     enlarge(studio, "basis-panel")
     offered = studio.page.locator("#zoom-plot option").evaluate_all("nodes => nodes.map((node) => node.value)")
-    assert {"fidelity", "rank", "turn", "angles", "memory", "halting", "timeline"} <= set(offered)
+    assert set(offered) == {
+        "fidelity", "centred", "functional", "kinds", "rank", "turn", "angles", "spectrum", "memory", "kept", "halting", "latents",
+        "timeline", "effect",
+    }  # fmt: skip
     titles = set()
     for plot in offered:
         studio.page.select_option("#zoom-plot", plot)
@@ -275,6 +326,14 @@ def test_before_the_first_step_it_says_so(open_page: Callable[..., Page], studio
     enlarge(studio, state="empty")
     expect(studio.page.locator("#zoom .message")).to_contain_text("Nothing recorded yet")
     assert studio.page.evaluate("() => !window.Plotly")
+
+
+def test_a_single_step_can_be_seen(open_page: Callable[..., Page], studio_server: str) -> None:
+    studio = StudioPage.opened(open_page, studio_server)
+    studio.click("step")
+    studio.at(1)
+    enlarge(studio)
+    assert studio.page.locator("#zoom .chart .scatterlayer path.point").count() == len(studio.memory())
 
 
 def test_without_the_library_it_says_why_and_the_data_can_still_be_had(browser: Browser, studio_server: str) -> None:

@@ -14,7 +14,6 @@ from laser_studio.laser.linalg import (
     right_singular,
     shares_lower_bound,
     steady_signs,
-    stirred_probe,
 )
 from tests.laser.helpers import DEVICES, fidelity, normal, orthonormality_error, rotation, rows_in
 
@@ -115,9 +114,6 @@ def test_the_last_directions_of_a_space_can_be_had() -> None:
     basis = rotation(20, 14)[:, :18]
     outside = directions_outside(basis, basis[:, :0], 2, private_generator(0))
     assert orthonormality_error(torch.cat((basis, outside), 1)) < 1e-5
-    for residual in (outside, outside[:, :1], outside[:, :0], basis[:, :2], torch.zeros(20, 2)):
-        probe = stirred_probe(basis, residual, 2, private_generator(1))
-        assert orthonormality_error(torch.cat((basis, probe), 1)) < 1e-5
 
 
 def test_principal_angles_known_and_tiny() -> None:

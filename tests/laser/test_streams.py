@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
+from laser_studio.lab.bench_tracker import Quality, measure_quality
+from laser_studio.lab.rivals import ARMS
+from laser_studio.lab.streams import seeded_streams
 from laser_studio.laser import LaserPolicy, SubspaceTracker
 from tests.laser.helpers import best_fidelity, normal, orthonormality_error, rotation, rows_in, run, window
 
@@ -79,14 +84,17 @@ def test_growth_takes_the_leading_part_of_the_residual() -> None:
     sizes = torch.cat((torch.ones(8), torch.logspace(0, -2, D - 8)))
     x = rows_in(frame, sizes, 600, 51)
     tracker = SubspaceTracker(D, LaserPolicy(rank=8, min_fidelity=0.0, growth=8))
-    for _ in range(6):  # the probe learns while nothing is missed
+    for _ in range(6):
         window(tracker, x)
     tracker.set_policy(LaserPolicy(rank=8, min_fidelity=0.99, growth=8, patience=5))
     event = window(tracker, x)
     assert event.action == "grow" and event.new_basis is not None and event.fidelity_after is not None
     kept = float((x @ event.new_basis).square().sum() / x.square().sum())
-    assert kept >= 0.985 * best_fidelity(x, 16)
-    assert kept - 0.02 <= event.fidelity_after <= kept + 1e-6
+    assert kept >= 0.93 * best_fidelity(x, 16)  # 32 of 600 rows were drawn; eight random directions would give 0.81
+    assert kept - 0.07 <= event.fidelity_after <= kept + 0.02  # estimated from the same few rows
+    tracker.set_policy(replace(tracker.policy, min_fidelity=0))
+    window(tracker, x)
+    assert window(tracker, x).fidelity >= 0.98 * best_fidelity(x, 16)  # iteration does the rest
 
 
 @pytest.mark.parametrize("lowest", [-2, -6, -12])
@@ -123,3 +131,49 @@ def test_displayed_directions_do_not_blink() -> None:
     assert ((before * tracker.basis).sum(0) > 0.999).all()
     energy = (x @ tracker.basis).square().sum(0)
     assert (energy.diff() <= 1e-3 * energy[0]).all()
+
+
+@pytest.fixture(scope="module")
+def followed() -> dict[tuple[str, str], Quality]:
+    """Every seeded stream (width 64, rank 16), followed by the tracker and two rivals: tracked over best, with the basis from before."""
+    arms = {name: ARMS[name] for name in ("tracker", "tracker, rule on", "SVD", "incremental SVD")}
+    return {(found.group, found.arm): found for found in measure_quality(seeded_streams(seed=3), arms)}
+
+
+def test_a_slow_rotation_is_followed(followed: dict[tuple[str, str], Quality]) -> None:
+    assert followed["slow rotation", "tracker"].worst > 0.999
+
+
+def test_a_swap_is_behind_the_tracker_after_three_refreshes(followed: dict[tuple[str, str], Quality]) -> None:
+    for arm in ("tracker", "tracker, rule on"):
+        found = followed["abrupt swap", arm]
+        assert found.worst < 0.6
+        assert found.swaps[0] > 0.85 and found.swaps[1] > 0.95 and found.swaps[2] > 0.98
+
+
+def test_a_change_of_the_streams_rank_is_followed_where_the_rule_may_act(followed: dict[tuple[str, str], Quality]) -> None:
+    free, bound = followed["rank change", "tracker, rule on"], followed["rank change", "tracker"]
+    assert free.mean > 0.94 and bound.mean > 0.88
+    assert free.mean_rank > bound.mean_rank == 16
+
+
+def test_on_a_flat_spectrum_no_basis_is_better_and_none_is_missed(followed: dict[tuple[str, str], Quality]) -> None:
+    assert followed["flat spectrum", "tracker"].worst > 0.9999
+
+
+def test_sixteen_decades_of_energy_do_no_harm(followed: dict[tuple[str, str], Quality]) -> None:
+    found = followed["ill-conditioned", "tracker"]
+    assert min(found.swaps) > 0.999
+    assert found.mean == pytest.approx(followed["ill-conditioned", "SVD"].mean, abs=1e-4)
+
+
+def test_the_trap_holds_iteration_and_not_the_rule(followed: dict[tuple[str, str], Quality]) -> None:
+    assert max(followed["orthogonal trap", "tracker"].swaps) < 0.8  # blind, as it must be with nothing but XᵀXQ
+    assert min(followed["orthogonal trap", "tracker, rule on"].swaps) > 0.99
+
+
+def test_a_long_drift_defeats_incremental_svd_and_not_the_tracker(followed: dict[tuple[str, str], Quality]) -> None:
+    assert followed["long drift", "incremental SVD"].mean < 0.6
+    found = followed["long drift", "tracker"]
+    assert found.worst > 0.97
+    assert found.mean > followed["long drift", "SVD"].mean - 0.001

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from laser_studio.errors import LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy, SubspaceTracker
-from laser_studio.laser.event import Sums
+from laser_studio.laser.event import Window
 from tests.laser.helpers import DEVICES, best_fidelity, fidelity, normal, orthonormality_error, rotation, rows_in, window
 
 D = 48
@@ -76,6 +76,23 @@ def test_stored_coefficients_and_their_fidelities() -> None:
     assert closing.coefficients is None and closing.basis is basis and closing.new_basis is tracker.basis
     assert first.spectrum is not None and sum(first.spectrum) == pytest.approx(first.fidelity, abs=1e-6)
     assert not first.closes and first.new_basis is None and first.angles is None and first.fidelity_after is None
+
+
+@pytest.mark.parametrize("measure", ["energy", "centred"])
+def test_reported_fidelity_is_that_of_what_is_stored(measure: str) -> None:
+    tracker = started(measure=measure, patience=2, min_fidelity=0.8)
+    for number in range(8):
+        stored = full = 0.0
+        for part in range(4):
+            x = inside(number, 20 + number, 80 + 4 * number + part, rows=200) + 0.2
+            event = tracker.observe(x)
+            assert event.coefficients is not None
+            kept, whole = (float(one.double().square().sum()) for one in (event.coefficients, x))
+            assert event.fidelity == pytest.approx(kept / whole, abs=5e-7)
+            stored, full = stored + kept, full + whole
+        closing = tracker.refresh()
+        assert closing.fidelity == pytest.approx(stored / full, abs=5e-7)
+        assert closing.energy == pytest.approx(full, rel=1e-6)
 
 
 def tracker_decode(basis: Tensor, coefficients: Tensor) -> Tensor:
@@ -370,8 +387,7 @@ def test_rows_that_are_all_alike_have_nothing_to_centre(rows: int) -> None:
 
 def test_rounding_beyond_the_mean_is_nothing() -> None:
     # ‖x‖² is one fp32 step above what the mean row accounts for; the basis keeps half of the mean.
-    sums = Sums(torch.tensor([50.0, 100.00001, 4.0]), torch.tensor([20.0, 0.0]))
-    assert sums.values[1] > 100
+    sums = Window((50.0, 100.00001, 4), [torch.tensor([12.0, 0.0]), torch.tensor([8.0, 0.0])])
     assert sums.centred_fidelity(torch.full((2, 1), 0.5**0.5)) == 1.0
 
 
@@ -412,6 +428,13 @@ def test_activations_are_held_only_where_a_reset_may_come() -> None:
     assert held == [False, False, True, False]
 
 
+@pytest.fixture
+def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trackers treat CPU tensors as those of a GPU, whose values cannot be had without waiting."""
+    monkeypatch.setattr("laser_studio.laser.tracker._free_to_read", lambda _: False)
+
+
+@pytest.mark.usefixtures("as_on_a_device")
 def test_an_observation_never_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("a value was read on the host")
@@ -427,6 +450,36 @@ def test_an_observation_never_waits_for_the_device(monkeypatch: pytest.MonkeyPat
         with pytest.raises(AssertionError, match="read on the host"):
             trackers[1].refresh()
     assert trackers[1].refresh().fidelity > 0.9
+
+
+@pytest.mark.usefixtures("as_on_a_device")
+@pytest.mark.parametrize("refresh", ["step", "cycle"])
+def test_what_is_not_finite_is_left_out_without_a_look_at_it(refresh: str) -> None:
+    tracker, clean = started(refresh=refresh, min_fidelity=0.5), started(refresh=refresh, min_fidelity=0.5)
+    x, broken = inside(0, 10, 52), torch.full((3, D), float("nan"))
+    assert tracker.observe(broken).cause == "not finite"
+    for one in (tracker, clean):
+        one.observe(x)
+        if one is tracker:
+            one.observe(broken)
+        one.refresh()
+    assert torch.equal(tracker.basis, clean.basis)  # type: ignore[arg-type]
+
+
+def test_many_observations_of_one_window_are_gathered() -> None:
+    tracker = started(patience=9)
+    parts = [inside(0, 20, seed, rows=3) for seed in range(150)]
+    for part in (*parts, torch.full((2, D), float("nan"))):
+        tracker.observe(part)
+    x = torch.cat(parts)
+    before = tracker.basis
+    event = tracker.refresh()
+    assert before is not None and len(tracker.snapshot().open.parts) == 0
+    assert event.fidelity == pytest.approx(fidelity(x, before), abs=1e-6)
+    assert event.centred_fidelity == pytest.approx(fidelity(x - x.mean(0), before), abs=1e-5)
+    assert event.sums.values[2] == 450
+    assert event.action == "grow" and event.new_basis is not None
+    assert fidelity(FRAME[:, :20].T, event.new_basis) > 0.59  # 12 of 20 directions
 
 
 def test_a_host_that_changes_its_input_later_does_not_change_what_was_held() -> None:
