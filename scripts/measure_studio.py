@@ -53,7 +53,7 @@ CLICKS = """async (count) => {
 # Count pictures while playing: changes of the step shown, with the canvases cleared and drawn again in between.
 PLAY = """async (milliseconds) => {
   const status = document.getElementById("status");
-  const drawn = { "fidelity-plot": 0, "timeline-plot": 0, "rank-plot": 0 };
+  const drawn = { "fidelity-plot": 0, "timeline-plot": 0, "memory-plot": 0, "spectrum-plot": 0 };
   const clear = CanvasRenderingContext2D.prototype.clearRect;
   CanvasRenderingContext2D.prototype.clearRect = function (...box) {
     if (this.canvas.id in drawn) drawn[this.canvas.id] += 1;

@@ -1,6 +1,7 @@
 """Take the README's pictures of the studio: `python scripts/screenshots.py [--out assets/screenshots]`.
 
-Starts `app.py`, plays the demo in a headless Chromium and photographs it at 1280×800, light and dark, mid-run and solved.
+Starts `app.py`, plays the demo in a headless Chromium and photographs it light and dark, mid-run and solved,
+small and large.
 """
 
 from __future__ import annotations
@@ -20,25 +21,29 @@ from tests.browser.harness import CHROMIUM_ARGS, StudioProcess  # noqa: E402
 from tests.chromium import find_chromium  # noqa: E402
 
 PUZZLE = "hard-0002"
-# Name, colour scheme, step shown (None: the end), settings changed on the way as (step, slider, value).
-PICTURES: tuple[tuple[str, str, int | None], ...] = (
-    ("light", "light", 67),
-    ("dark", "dark", 67),
-    ("light-solved", "light", None),
-    ("dark-solved", "dark", None),
+# Name, colour scheme, size, step shown (None: the end), tabs opened.
+PICTURES: tuple[tuple[str, str, tuple[int, int], int | None, tuple[str, ...]], ...] = (
+    ("light", "light", (1280, 800), 67, ()),
+    ("dark", "dark", (1280, 800), 67, ()),
+    ("light-solved", "light", (1280, 800), None, ("latents", "angles")),
+    ("dark-solved", "dark", (1280, 800), None, ("halting", "rank")),
+    ("large", "dark", (1920, 1080), 92, ()),
+    ("phone", "light", (390, 844), 67, ()),
 )
 # At step 30 the threshold is raised and patience lowered, so that the pictures show growth and resets as well.
-QUERY = f"?puzzle={PUZZLE}&change=30~25%25~0.99~2~cycle"
+QUERY = f"?puzzle={PUZZLE}&functional=1&gradient=1&best=1&change=30~25%25~0.99~2~cycle"
 
 
-def show(page: Page, url: str, step: int | None) -> None:
-    """Open the studio at a step, every step of the way really computed."""
+def show(page: Page, url: str, step: int | None, tabs: tuple[str, ...]) -> None:
+    """Open the studio at a step, every step of the way really computed, with these tabs open."""
     page.goto(f"{url}/{QUERY}&step={100_000 if step is None else step}")
     page.wait_for_function("window.laserStudio?.ready === true")
     done = "document.getElementById('status').dataset.state === 'done'"
     page.wait_for_function(done if step is None else f"document.getElementById('status').dataset.step === '{step}'", timeout=120_000)
     if page.locator("#notice").is_visible():
         page.locator("#notice button").last.click()
+    for tab in tabs:
+        page.click(f"#tab-{tab}")
     page.mouse.move(2, 2)
     page.wait_for_timeout(500)
 
@@ -58,10 +63,10 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGS))
-        for name, scheme, step in PICTURES:
-            context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="dark" if scheme == "dark" else "light")
+        for name, scheme, (width, height), step, tabs in PICTURES:
+            context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light")
             page = context.new_page()
-            show(page, studio.url, step)
+            show(page, studio.url, step, tabs)
             target = out / f"{name}.png"
             page.screenshot(path=target)
             print(f"{target.relative_to(REPOSITORY) if target.is_relative_to(REPOSITORY) else target}", flush=True)

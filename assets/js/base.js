@@ -31,6 +31,11 @@ function mark(node, name, value) {
   if (node.getAttribute(name) !== text) node.setAttribute(name, text);
 }
 
+/** Hide or show only where that differs. */
+function hide(node, hidden) {
+  if (node.hidden !== hidden) node.hidden = hidden;
+}
+
 const NONE = "–";
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : NONE);
 /** A fidelity: four digits, and never rounded up to a 1 that it is not. */

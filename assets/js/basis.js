@@ -26,9 +26,9 @@ const basis = {
   /** How much less the basis in force kept of the window just closed than the best basis of its rank would have. */
   tellGap(store, i, best) {
     const asked = store.options.best === true;
-    $("ask-best").hidden = asked;
-    $("basis-gap").hidden = !asked;
-    $("best-key").hidden = !best;
+    hide($("ask-best"), asked);
+    hide($("basis-gap"), !asked);
+    hide($("best-key"), !best);
     if (!asked) return;
     const now = store.frame.index, reach = 2 * store.supervision;
     let gap = null;

@@ -56,10 +56,10 @@ const fidelityPlot = {
 
   tell(store) {
     const asked = kindShown !== "functional" || measured(store);
-    $("fidelity-empty").hidden = store.rows > 1 && asked;
+    hide($("fidelity-empty"), store.rows > 1 && asked);
     say($("fidelity-empty"), asked ? "Press Play: one line per site" : "The functional fidelity is not measured: switch it on below");
-    for (const input of document.querySelectorAll("#kinds input")) {
-      input.checked = input.value === kindShown;
+    for (const input of this.inputs) {
+      if (input.checked !== (input.value === kindShown)) input.checked = input.value === kindShown;
       input.parentElement.classList.toggle("triggers", input.value === store.measure);
     }
     const mean = store.frame.mean_fidelity;
@@ -83,16 +83,16 @@ const fidelityPlot = {
     text("m-energy", sites.length ? frame.mean_fidelity : NaN, brief);
     text("m-centred", centred, brief);
     const functional = measured(store);
-    $("ask-functional").hidden = functional;
-    for (const node of document.querySelectorAll("#measures .functional")) node.hidden = !functional;
+    hide($("ask-functional"), functional);
+    for (const node of this.functional) hide(node, !functional);
     if (functional) {
       text("m-functional", latest(store.functionalAll, now, reach), brief);
       text("m-flips", latest(store.flips, now, reach), (value) => `${value}`);
       text("m-kl", latest(store.kl, now, reach), (value) => (value < 1e-4 && value > 0 ? "<.0001" : brief4(value)));
     }
     const gradient = store.options.gradient === true;
-    $("ask-gradient").hidden = gradient;
-    for (const node of document.querySelectorAll("#measures .gradient")) node.hidden = !gradient;
+    hide($("ask-gradient"), gradient);
+    for (const node of this.gradient) hide(node, !gradient);
     if (gradient) text("m-gradient", latest(store.gradientAll, now, reach), brief);
   },
 
@@ -110,6 +110,9 @@ const fidelityPlot = {
   },
 
   wire() {
+    this.inputs = document.querySelectorAll("#kinds input");
+    this.functional = document.querySelectorAll("#measures .functional");
+    this.gradient = document.querySelectorAll("#measures .gradient");
     wirePlot(this, $("fidelity-plot"), (store, t) => [
       { name: "", value: FIDELITIES.filter((kind) => kind !== "functional" || measured(store)).join("  ") }, ...this.lines(store, t),
     ]);

@@ -41,7 +41,7 @@ const halting = {
     $("halting-says").classList.toggle("green", answered && chance > 0.5);
     say($("halting-right"), `${frame.right} of ${frame.total}`);
     const several = frame.batch > 1;
-    $("halting-batch").hidden = !several;
+    hide($("halting-batch"), !several);
     if (several) {
       say($("halting-solved"), `${frame.batch_solved} of ${frame.batch}`);
       say($("halting-share"), percent(frame.batch_right, 0));

@@ -27,7 +27,7 @@ const latents = {
     const now = Math.min(store.frame.index, store.rows - 1);
     for (const [xs, ys, colour, dot, wide] of [[Lx, Ly, ink.amber, disc, 1.1], [Hx, Hy, ink.accent, square, 1.8]]) {
       if (store.rows - 1 > now) this.path(context, xs, ys, now, store.rows - 1, x, y, colour, () => 0.13, 1);
-      this.path(context, xs, ys, 0, now, x, y, colour, (share) => 0.15 + 0.85 * share * share, wide);
+      this.path(context, xs, ys, 0, now, x, y, colour, (share) => 0.25 + 0.75 * share * share, wide);
       dot(context, x(xs[0]), y(ys[0]), 2.5, ink.muted);
       context.strokeStyle = ink.card;
       dot(context, x(xs[now]), y(ys[now]), 6, ink.card);

@@ -49,7 +49,7 @@ const memory = {
     say($("memory-step"), step ? `${bytes(frame.step_full)} → ${bytes(frame.step_stored)}` : NONE);
     this.carry(store);
     const cuda = Number.isFinite(frame.allocated);
-    $("memory-cuda").hidden = !cuda;
+    hide($("memory-cuda"), !cuda);
     if (cuda) say($("memory-allocated"), `${bytes(frame.allocated)} · peak ${bytes(frame.peak)}`);
   },
 
@@ -90,7 +90,7 @@ const memory = {
         curve(context, store.kept, from, to, x, y, ink.green, 1.8, alpha);
       });
       // Both only grow, so the lower right is free.
-      label(context, "full", width - right - 28, height - bottom - 7, { size: 9.5, align: "right" });
+      label(context, "full", width - right - 34, height - bottom - 7, { size: 9.5, align: "right" });
       label(context, "kept", width - right - 3, height - bottom - 7, { size: 9.5, colour: ink.green, weight: 600, align: "right" });
     } else {
       label(context, "full and kept bytes over the run", width / 2, height / 2, { align: "center", size: 10 });

@@ -33,7 +33,7 @@ const events = {
       while (list.childElementCount > MOST_EVENTS) list.lastElementChild.remove();
       this.cursor = -1;
     }
-    $("events-empty").hidden = this.listed > 0;
+    hide($("events-empty"), this.listed > 0);
     if (now !== this.cursor) {
       this.cursor = now;
       for (const node of list.children) node.classList.toggle("future", node.step > now);

@@ -61,7 +61,7 @@ const spectrum = {
     const there = spectra.site === store.sites[store.selected ?? 0]?.name && spectra.most > 0;
     context.strokeStyle = ink.line;
     context.strokeRect(left + 0.5, top + 0.5, width - left - right - 1, tall - 1);
-    $("spectrum-empty").hidden = there;
+    hide($("spectrum-empty"), there);
     if (there) {
       const canvas = this.picture(store);
       context.imageSmoothingEnabled = false;

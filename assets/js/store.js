@@ -71,6 +71,7 @@ class Store {
     this.state = reply.state;
     this.problem = reply.problem;
     if (watched.on(this)) watched.take(this, reply);
+    this.span = this.findSpan();
     if (reply.spectra) this.takeSpectra(reply.spectra);
     this.trackLow(this.measure, this.settings.min_fidelity);
   }
@@ -149,7 +150,7 @@ class Store {
   get measure() { return this.settings.measure ?? "energy"; }
 
   /** Steps the time axes show: the trained depth, and where a run goes on past it, room in whole supervision steps. */
-  get span() {
+  findSpan() {
     const reached = Math.max(this.rows - 1, this.head ?? 0);
     let span = this.length;
     while (span < reached || (span === this.length && this.options.beyond)) {

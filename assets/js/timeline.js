@@ -20,7 +20,7 @@ const timeline = {
 
     context.lineWidth = 1;
     const supervisions = Math.round(store.span / per);
-    const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / 26)));
+    const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / (supervisions > 99 ? 44 : supervisions > 40 ? 34 : 26))));
     const current = store.frame.s;
     if (watched.on(store)) stepTicks(context, store, x, width, 9, { wanted: 8, size: 9.5 }); // forwards may differ in length
     for (let s = 0; s <= supervisions; s++) {
@@ -30,7 +30,7 @@ const timeline = {
       context.moveTo(Math.round(x(s * per)) + 0.5, 4);
       context.lineTo(Math.round(x(s * per)) + 0.5, height);
       context.stroke();
-      if (s < supervisions) {
+      if (s < supervisions && (s + every <= supervisions || s === 0)) {
         const middle = x((s + Math.min(every, supervisions - s) / 2) * per);
         const here = current - 1 >= s && current - 1 < s + every;
         // Beside the cursor, not under it.
@@ -63,7 +63,8 @@ const timeline = {
     for (const [kind, draw] of Object.entries(EVENT_MARKS)) marksAt(context, store.marks[kind], x, now, (at) => draw(context, at, top(1) + lane / 2 - 1));
     if (store.span > store.length) {
       upright(context, Math.round(x(store.length)) + 0.5, 4, height, { colour: ink.muted, dash: [2, 3], width: 1.3 });
-      label(context, "trained depth", x(store.length) - 5, height - 5, { align: "right", size: 9.5 });
+      const room = x(store.length) - left > 76;
+      label(context, "trained depth", x(store.length) + (room ? -5 : 5), height - 5, { align: room ? "right" : "left", size: 9.5 });
     }
 
     if (watched.on(store)) watched.lanes(context, store, x, base, room);

@@ -16,6 +16,13 @@ const tuning = {
 
   /** The name whose settings are in force. */
   presetOf(store) {
+    if (this.known === store.settings) return this.name; // the very reply
+    this.known = store.settings;
+    this.name = this.findPreset(store);
+    return this.name;
+  },
+
+  findPreset(store) {
     const plain = (settings) => JSON.stringify(Object.entries({ ...settings, sites: settings.sites ?? {} }).sort());
     const now = plain(store.settings);
     return ["default", ...Object.keys(store.presets)].find((name) => {
@@ -33,10 +40,14 @@ const tuning = {
       const help = store.presets[preset]?.help ?? (preset === CUSTOM ? "Settings of your own." : "The settings this page starts with.");
       return `${preset}: ${help} Presets act from the step shown on and take single sites' settings away.`;
     });
-    $("defaults").disabled = preset === "default" || !store.defaults;
+    const usual = preset === "default" || !store.defaults;
+    if ($("defaults").disabled !== usual) $("defaults").disabled = usual;
     say($("rank-note"), this.rankNote(store));
     const { options } = store;
-    for (const name of ["functional", "gradient", "best", "beyond"]) $(`option-${name}`).checked = options[name] === true;
+    for (const name of ["functional", "gradient", "best", "beyond"]) {
+      const box = $(`option-${name}`);
+      if (box.checked !== (options[name] === true)) box.checked = options[name] === true;
+    }
     const batch = $("batch");
     if (document.activeElement !== batch) {
       const now = `${options.batch ?? 1}`;
@@ -67,14 +78,16 @@ const tuning = {
     const other = this.formOf !== site.name;
     this.formOf = site.name;
     const fill = (node, value, usual) => {
-      if (other || document.activeElement !== node) node.value = value ?? ""; // not under somebody's typing
-      node.placeholder = `${usual}`;
+      const text = `${value ?? ""}`;
+      if (node.value !== text && (other || document.activeElement !== node)) node.value = text; // not under somebody's typing
+      mark(node, "placeholder", usual);
     };
     say($("override-title"), site.label);
     fill($("site-rank"), own.rank, store.settings.rank);
     fill($("site-epsilon"), own.min_fidelity, store.settings.min_fidelity);
-    $("site-tracked").checked = own.enabled !== false;
-    $("site-reset").disabled = Object.keys(own).length === 0;
+    const tracked = own.enabled !== false, plain = Object.keys(own).length === 0;
+    if ($("site-tracked").checked !== tracked) $("site-tracked").checked = tracked;
+    if ($("site-reset").disabled !== plain) $("site-reset").disabled = plain;
   },
 
   /** Send what the form says of the selected site. */

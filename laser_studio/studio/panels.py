@@ -180,8 +180,8 @@ id="halting-solved">–</b></span><span data-tip="Share of right cells over the 
 id="halting-share">–</b></span></div></div>
 </div>
 <div class="tabbody" id="latents-body" role="tabpanel" aria-labelledby="tab-latents" hidden>
-<div class="sub"><span class="keys"><span><i class="square"></i>z_H, the answer</span><span><i class="round"></i>z_L, the
-working state</span></span></div>
+<div class="sub"><span class="keys"><span><i class="square"></i>z_H, the answer</span><span><i class="round"></i>z_L, its
+reasoning</span></span></div>
 <div class="plot"><canvas id="latent-plot" role="img" aria-label="Path of the states: nothing has run yet"></canvas></div>
 <p class="note" data-tip="The two leading right singular vectors of the output head: where the states differ most in what the head reads.
 The plane is fixed by the weights, so that paths of different runs can be compared.">Means over the cells, in the plane of the output head's
