@@ -321,7 +321,7 @@ const TRANSPORT = new Set(["play", "pause", "step", "back", "restart"]);
 
 function wireKeys() {
   const handled = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || $("help").open) return null;
+    if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return null;
     const target = event.target instanceof Element ? event.target : document.body;
     const field = target.closest("input, textarea, select, [contenteditable]");
     const slider = field?.matches("input[type=range]");
@@ -333,6 +333,7 @@ function wireKeys() {
     if (event.key === "ArrowRight" && !slider) return () => player.stepOn();
     if (event.key === "ArrowLeft" && !slider) return () => player.back();
     if (event.key === "r" || event.key === "R") return () => player.restart();
+    if (event.key === "g" || event.key === "G") return () => goTo.open();
     if (event.key === "?") return help;
     return pageKey(event.key);
   };
@@ -453,6 +454,7 @@ function start() {
   }
   tabs.wire(() => { redraw(); player.look(); });
   for (const panel of [fidelityPlot, memory, halting, latents, spectrum, basis, tuning, watched]) panel.wire();
+  goTo.wire();
   timeline.wire($("timeline"), () => player.store, (step) => player.seek(step));
   const range = document.querySelector("#speed input[type=range]");
   if (range) { player.speed = Number(range.value); player.fastest = Number(range.max); }

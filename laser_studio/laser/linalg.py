@@ -205,10 +205,10 @@ def steady_signs(directions: Tensor, previous: Tensor | None) -> Tensor:
 def principal_angles(first: Tensor, second: Tensor) -> Tensor:
     """Principal angles between the spans of two orthonormal bases (D, k) and (D, m): (min(k, m),) degrees, descending, fp64 on the CPU.
 
-    From sines and cosines together (Björck and Golub, 1973): the cosine alone cannot tell small angles from rounding.
+    From the sines (Björck and Golub, 1973): the cosine cannot tell small angles from rounding. Their squares are the eigenvalues of
+    a small Gram matrix, exact to 1e-16, hence every angle to 1e-5 degrees at least, and cheaper than singular values.
     """
     small, large = sorted((first.cpu().double(), second.cpu().double()), key=lambda basis: basis.shape[1])
-    overlap = large.T @ small
-    cosines = torch.linalg.svdvals(overlap)
-    sines = torch.linalg.svdvals(small - large @ overlap).flip(0)
-    return torch.rad2deg(torch.atan2(sines, cosines)).flip(0)
+    outside = small - large @ (large.T @ small)
+    sines = torch.linalg.eigvalsh(outside.T @ outside).clamp(0, 1).sqrt()
+    return torch.rad2deg(torch.asin(sines)).flip(0)

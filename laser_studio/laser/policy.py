@@ -49,7 +49,7 @@ class LaserPolicy:
         default="energy", help="Fidelity the rule reads: of all energy, with the mean removed, or of the model's answer."
     )
     release: bool = setting(default=False, help="Let the rank shrink again, down to the start rank, when directions are not needed.")
-    seed: int = setting(default=0, low=0, high=2**63 - 1, help="Seed of the random probes; the global random state is never used.")
+    seed: int = setting(default=0, low=0, high=2**63 - 1, help="Seed of what is drawn at random; the global random state is never used.")
     sites: Mapping[str, Mapping[str, Any]] = setting(default={}, help="Settings that differ at single sites.")
 
     @field_validator("rank", "max_rank", mode="before")

@@ -146,12 +146,13 @@ class SiteTap:
         self.trackers = trackers
 
     def _see(self, name: str, x: Tensor) -> None:
-        if not self._policy.enabled_for(name):
-            return
-        if name not in self.trackers:
-            self.trackers[name] = self._new_tracker(name)
+        tracker = self.trackers.get(name)
+        if tracker is None:
+            if not self._policy.enabled_for(name):
+                return
+            tracker = self.trackers[name] = self._new_tracker(name)
         self._events.pop(name, None)  # so that the order is that of the last application
-        self._events[name] = self.trackers[name].observe(x)
+        self._events[name] = tracker.observe(x)
 
     def _new_tracker(self, name: str) -> SubspaceTracker:
         settings = self._policy.for_site(name)

@@ -239,7 +239,8 @@ the same rank, by SVD. Costs time and holds every window.">measure</button><b id
 
 STATUS = """
 <div id="status" class="num" role="status" aria-live="polite" data-step="0" data-state="paused" data-saving="0.0000" data-resets="0"
-data-solved="unknown" data-tip="Step shown, its address (supervision s, H cycle h, L cycle l), and what the run is doing."><span
+data-solved="unknown" data-tip="Step shown, its address (supervision s, H cycle h, L cycle l), and what the run is doing. Click to go to a
+step by its number (G)."><span
 id="status-pill">loading</span><span id="status-text">t = 0</span></div>
 """
 
@@ -256,7 +257,7 @@ HUB = """
 <dialog id="help" aria-labelledby="help-title"><h2 id="help-title">Keys</h2>
 <dl><dt><kbd>Space</kbd></dt><dd>play or pause</dd><dt><kbd>→</kbd></dt><dd>one recursion step</dd><dt><kbd>←</kbd></dt><dd>one step
 back</dd>
-<dt><kbd>R</kbd></dt><dd>restart, with the settings as they are now</dd>
+<dt><kbd>G</kbd></dt><dd>go to a step by its number</dd><dt><kbd>R</kbd></dt><dd>restart, with the settings as they are now</dd>
 <dt><kbd>1</kbd>–<kbd>9</kbd></dt><dd>select a site</dd><dt><kbd>[</kbd> <kbd>]</kbd></dt><dd>the site before, the next one</dd>
 <dt><kbd>F</kbd></dt><dd>next kind of fidelity</dd><dt><kbd>M</kbd></dt><dd>memory, halting, latents</dd>
 <dt><kbd>B</kbd></dt><dd>spectrum, angles, rank of the basis</dd><dt><kbd>D</kbd></dt><dd>dark or light</dd>

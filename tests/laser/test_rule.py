@@ -10,6 +10,75 @@ from laser_studio.laser.rule import SATURATED_DRIFT, Standing, after_reset, judg
 POLICY = LaserPolicy(rank=8, min_fidelity=0.9, patience=3, growth=4)
 
 
+FULL = 16  # the largest rank in the table
+RESTING, SATURATED = Standing(rest=3), Standing(saturated=True)
+SETTLED = Standing(saturated=True, settled_at=0.5)
+
+
+@pytest.mark.parametrize(
+    ("before", "fidelity", "rank", "held", "action", "after"),
+    [
+        # tracking
+        (Standing(), 0.95, 8, False, "keep", Standing()),
+        (Standing(misses=2), 0.95, 8, True, "keep", Standing()),
+        (Standing(), 0.5, 8, False, "grow", Standing(misses=1)),
+        (Standing(misses=1), 0.5, 8, False, "grow", Standing(misses=2)),
+        (Standing(), 0.5, FULL, False, "keep", Standing(misses=1)),
+        (Standing(misses=2), 0.5, 8, True, "reset", Standing()),
+        (Standing(misses=2), 0.5, FULL, True, "reset", Standing()),
+        (Standing(misses=2), 0.5, 8, False, "grow", Standing(misses=3)),
+        (Standing(misses=2), 0.5, FULL, False, "keep", Standing(misses=3)),
+        (Standing(spare=2, spare_need=5), 0.5, 8, False, "grow", Standing(misses=1)),
+        (Standing(spare=2, spare_need=5), 0.95, 8, False, "keep", Standing(spare=2, spare_need=5)),
+        # resting (the cooldown after a reset)
+        (RESTING, 0.95, 8, True, "keep", Standing(rest=2)),
+        (RESTING, 0.5, 8, True, "grow", Standing(rest=2, misses=1)),
+        (RESTING, 0.5, FULL, True, "keep", Standing(rest=2, misses=1)),
+        (Standing(rest=2, misses=5), 0.5, 8, True, "grow", Standing(rest=1, misses=6)),
+        (Standing(rest=2, misses=5), 0.5, FULL, True, "keep", Standing(rest=1, misses=6)),
+        (Standing(rest=1), 0.95, 8, False, "keep", Standing()),
+        (Standing(rest=1, misses=2), 0.5, 8, True, "grow", Standing(misses=3)),
+        # saturated
+        (SATURATED, 0.5, FULL, True, "keep", SETTLED),
+        (SETTLED, 0.51, FULL, True, "keep", SETTLED),
+        (SETTLED, 0.49, 8, True, "keep", SETTLED),
+        (SETTLED, 0.6, 8, False, "grow", Standing(misses=1)),
+        (SETTLED, 0.4, FULL, False, "keep", Standing(misses=1)),
+        (SETTLED, 0.95, FULL, False, "keep", Standing()),
+        (SATURATED, 0.95, FULL, False, "keep", Standing()),
+    ],
+)
+def test_every_transition(before: Standing, fidelity: float, rank: int, held: bool, action: str, after: Standing) -> None:
+    verdict = judge(before, POLICY, fidelity=fidelity, rank=rank, max_rank=FULL, held=held)
+    assert (verdict.action, verdict.standing) == (action, after)
+    assert verdict.exhausted == (before.rest > 0 and after.misses >= POLICY.patience and rank == FULL)
+    assert (verdict.cause == "") == (action == "reset")  # a reset's cause is its outcome
+
+
+@pytest.mark.parametrize(
+    ("before", "reached", "after", "state"),
+    [
+        (Standing(), True, Standing(rest=3), "resting"),
+        (Standing(), False, SATURATED, "saturated"),
+        (Standing(spare=1, spare_need=4), True, Standing(rest=3, spare=1, spare_need=4), "resting"),
+    ],
+)
+def test_every_outcome_of_a_reset(before: Standing, reached: bool, after: Standing, state: str) -> None:
+    verdict = after_reset(before, POLICY, reached=reached, best=0.8, rank=8)
+    assert (verdict.action, verdict.standing, verdict.standing.state) == ("reset", after, state)
+
+
+@pytest.mark.parametrize("before", [Standing(misses=2), RESTING, SATURATED, SETTLED])
+def test_a_change_of_settings_starts_over(before: Standing) -> None:
+    assert before.refreshed() == Standing()
+
+
+def test_one_miss_wakes_and_resets_where_patience_is_one() -> None:
+    impatient = LaserPolicy(rank=8, min_fidelity=0.9, patience=1)
+    verdict = judge(SETTLED, impatient, fidelity=0.3, rank=8, max_rank=FULL, held=True)
+    assert (verdict.action, verdict.standing) == ("reset", Standing())
+
+
 def test_a_hit_keeps_and_ends_a_row_of_misses() -> None:
     verdict = judge(Standing(misses=2), POLICY, fidelity=0.9, rank=8, max_rank=16, held=False)
     assert (verdict.action, verdict.cause, verdict.standing) == ("keep", "F ≥ ε", Standing())

@@ -7,6 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from laser_studio.lab.bench_tracker import Quality, measure_quality
+from laser_studio.lab.rivals import ARMS
+from laser_studio.lab.streams import seeded_streams
 from laser_studio.laser import LaserPolicy, SubspaceTracker
 from tests.laser.helpers import best_fidelity, normal, orthonormality_error, rotation, rows_in, run, window
 
@@ -128,3 +131,49 @@ def test_displayed_directions_do_not_blink() -> None:
     assert ((before * tracker.basis).sum(0) > 0.999).all()
     energy = (x @ tracker.basis).square().sum(0)
     assert (energy.diff() <= 1e-3 * energy[0]).all()
+
+
+@pytest.fixture(scope="module")
+def followed() -> dict[tuple[str, str], Quality]:
+    """Every seeded stream (width 64, rank 16), followed by the tracker and two rivals: tracked over best, with the basis from before."""
+    arms = {name: ARMS[name] for name in ("tracker", "tracker, rule on", "SVD", "incremental SVD")}
+    return {(found.group, found.arm): found for found in measure_quality(seeded_streams(seed=3), arms)}
+
+
+def test_a_slow_rotation_is_followed(followed: dict[tuple[str, str], Quality]) -> None:
+    assert followed["slow rotation", "tracker"].worst > 0.999
+
+
+def test_a_swap_is_behind_the_tracker_after_three_refreshes(followed: dict[tuple[str, str], Quality]) -> None:
+    for arm in ("tracker", "tracker, rule on"):
+        found = followed["abrupt swap", arm]
+        assert found.worst < 0.6
+        assert found.swaps[0] > 0.85 and found.swaps[1] > 0.95 and found.swaps[2] > 0.98
+
+
+def test_a_change_of_the_streams_rank_is_followed_where_the_rule_may_act(followed: dict[tuple[str, str], Quality]) -> None:
+    free, bound = followed["rank change", "tracker, rule on"], followed["rank change", "tracker"]
+    assert free.mean > 0.94 and bound.mean > 0.88
+    assert free.mean_rank > bound.mean_rank == 16
+
+
+def test_on_a_flat_spectrum_no_basis_is_better_and_none_is_missed(followed: dict[tuple[str, str], Quality]) -> None:
+    assert followed["flat spectrum", "tracker"].worst > 0.9999
+
+
+def test_sixteen_decades_of_energy_do_no_harm(followed: dict[tuple[str, str], Quality]) -> None:
+    found = followed["ill-conditioned", "tracker"]
+    assert min(found.swaps) > 0.999
+    assert found.mean == pytest.approx(followed["ill-conditioned", "SVD"].mean, abs=1e-4)
+
+
+def test_the_trap_holds_iteration_and_not_the_rule(followed: dict[tuple[str, str], Quality]) -> None:
+    assert max(followed["orthogonal trap", "tracker"].swaps) < 0.8  # blind, as it must be with nothing but XᵀXQ
+    assert min(followed["orthogonal trap", "tracker, rule on"].swaps) > 0.99
+
+
+def test_a_long_drift_defeats_incremental_svd_and_not_the_tracker(followed: dict[tuple[str, str], Quality]) -> None:
+    assert followed["long drift", "incremental SVD"].mean < 0.6
+    found = followed["long drift", "tracker"]
+    assert found.worst > 0.97
+    assert found.mean > followed["long drift", "SVD"].mean - 0.001

@@ -78,6 +78,23 @@ def test_stored_coefficients_and_their_fidelities() -> None:
     assert not first.closes and first.new_basis is None and first.angles is None and first.fidelity_after is None
 
 
+@pytest.mark.parametrize("measure", ["energy", "centred"])
+def test_reported_fidelity_is_that_of_what_is_stored(measure: str) -> None:
+    tracker = started(measure=measure, patience=2, min_fidelity=0.8)
+    for number in range(8):
+        stored = full = 0.0
+        for part in range(4):
+            x = inside(number, 20 + number, 80 + 4 * number + part, rows=200) + 0.2
+            event = tracker.observe(x)
+            assert event.coefficients is not None
+            kept, whole = (float(one.double().square().sum()) for one in (event.coefficients, x))
+            assert event.fidelity == pytest.approx(kept / whole, abs=5e-7)
+            stored, full = stored + kept, full + whole
+        closing = tracker.refresh()
+        assert closing.fidelity == pytest.approx(stored / full, abs=5e-7)
+        assert closing.energy == pytest.approx(full, rel=1e-6)
+
+
 def tracker_decode(basis: Tensor, coefficients: Tensor) -> Tensor:
     tracker = SubspaceTracker(D, LaserPolicy(rank=8))
     tracker.restore(replace(tracker.snapshot(), basis=basis))
