@@ -111,7 +111,7 @@ class SubspaceTracker:
 
     Source: LASER, arXiv 2604.17224 (warm-started power iteration, fidelity threshold, growth, reset by SVD).
 
-    Parameters: dim, the width D of the activations; name, what events call the site (it also seeds the probes, with
+    Parameters: dim, the width D of the activations; name, what events call the site (it also seeds the drawn rows, with
     `policy.seed`); device, where activations must be (default: where the first are); keep_windows, hold every window's
     activations until its refresh, so that `best_fidelity`, `best_angles` and the exact spectrum can always be read (an
     attribute too: set later, it acts from the next window on).

@@ -99,7 +99,7 @@ def test_a_restored_tracker_goes_on_bit_for_bit(policy: LaserPolicy, stream: lis
         assert torch.equal(again.basis, basis)  # type: ignore[arg-type]
 
 
-def test_seeds_and_names_choose_different_probes() -> None:
+def test_seeds_and_names_draw_different_rows() -> None:
     x = torch.randn(200, 20, generator=torch.Generator().manual_seed(0))
 
     def grown(seed: int, name: str) -> Tensor:

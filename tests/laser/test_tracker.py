@@ -101,7 +101,7 @@ def tracker_decode(basis: Tensor, coefficients: Tensor) -> Tensor:
     return tracker.decode(coefficients)
 
 
-def test_coefficients_do_not_keep_the_probe_alive() -> None:
+def test_coefficients_keep_nothing_else_alive() -> None:
     event = started().observe(inside(0, 8, 5))
     assert event.coefficients is not None
     assert event.coefficients.untyped_storage().nbytes() == 120 * 8 * 4
