@@ -1,5 +1,7 @@
 // One request at a time: ask, draw, only then ask again. Wishes that come meanwhile wait, and the latest of a kind wins.
 
+const POLL_MS = 250; // how often a page at the newest step of a recording asks for more
+
 const player = {
   server: null,
   store: null,
@@ -12,6 +14,7 @@ const player = {
   drawn: 0, // pictures drawn since the page was opened
   busy: false,
   painted: Promise.resolve(), // the picture drawn last is on the screen
+  polled: 0, // when it was last asked whether there is more
   fetched: "", // what there was when more was last asked for
   debt: 0, // steps that are due but not asked for yet
   wish: { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0 },
@@ -105,7 +108,7 @@ const player = {
 
   /** Steps to ask for now; where none is due yet, a timer asks again. */
   due() {
-    if (watched.waits(this)) return 0;
+    if (watched.waits(this.store) && this.rests()) return 0;
     if (this.speed >= this.fastest) return 10_000; // the server stops after the time for one picture
     const now = performance.now();
     this.debt = Math.min(this.debt + ((now - this.since) / 1000) * this.speed, 8);
@@ -115,6 +118,16 @@ const player = {
     clearTimeout(this.timer);
     this.timer = setTimeout(() => this.pump(), (1000 * (1 - this.debt)) / this.speed);
     return 0;
+  },
+
+  /** Whether to leave off asking for a while, because a run that others make has no more steps yet; a timer asks again. */
+  rests() {
+    const now = performance.now(), left = this.polled + POLL_MS - now;
+    if (left <= 0) { this.polled = now; return false; }
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.pump(), left + 1);
+    Object.assign(this, { since: now, debt: 1 });
+    return true;
   },
 
   async run(job) {

@@ -1,12 +1,10 @@
 // A run that another process recorded (laser_studio.watch): noted curves in place of a board, forwards in place of cycles, and
 // settings that can be read but not changed. The page reads along while the file grows.
 
-const POLL_MS = 250; // how often a page at the newest step asks for more
 const SITES_PER_ROW = 4;
 
 const watched = {
   place: null,
-  polled: 0,
 
   on(store) { return Boolean(store?.model.watched); },
 
@@ -31,17 +29,8 @@ const watched = {
     store.notesKnown += reply.notes.rows.length;
   },
 
-  /** At the newest step there is nothing to be played: ask now and then. */
-  waits(player) {
-    const { store } = player;
-    if (!this.on(store) || store.frame.index < store.head) return false;
-    const now = performance.now(), left = this.polled + POLL_MS - now;
-    if (left <= 0) { this.polled = now; return false; }
-    clearTimeout(player.timer);
-    player.timer = setTimeout(() => player.pump(), left + 1);
-    Object.assign(player, { since: now, debt: 1 });
-    return true;
-  },
+  /** At the newest step there is nothing to be played yet. */
+  waits(store) { return this.on(store) && store.frame.index >= store.head; },
 
   /** Whether to travel on to a step asked for: of a recording, as long as there is more to be read. */
   mayReach(store, before) { return !this.on(store) || store.frame.index > before; },

@@ -149,7 +149,7 @@ const zoom = {
     say(this.again, same ? "Refresh" : `Refresh (t ${store.frame.index})`);
     this.again.classList.toggle("fresh", !same);
     const site = ZOOM[this.id].ofSite ? ` · ${shot.sites[chosenSite(shot)].label}` : "";
-    say(this.about, `${shot.model.name} · ${shot.puzzle.id}${site} · ${when}${same ? "" : `, the run is at ${store.frame.index}`}`);
+    say(this.about, `${[shot.model.name, shot.puzzle.id].filter(Boolean).join(" · ")}${site} · ${when}${same ? "" : `, the run is at ${store.frame.index}`}`);
   },
 
   /** What there is to show, by group. */
@@ -224,7 +224,7 @@ const zoom = {
   /** Such as laser-studio_sudoku-6x6_medium-0001_fidelity_t74.csv */
   fileName(what) {
     const { model, puzzle, frame } = this.shot;
-    return ["laser-studio", model.name, puzzle.id, what, `t${frame.index}`].map((part) => part.replace(/[^\w.+-]+/g, "-")).join("_");
+    return ["laser-studio", model.name, puzzle.id, what, `t${frame.index}`].filter(Boolean).map((part) => part.replace(/[^\w.+-]+/g, "-")).join("_");
   },
 
   async picture(format) {

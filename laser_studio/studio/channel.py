@@ -180,6 +180,8 @@ class Channel:
         from laser_studio.studio.recorded import READ_SECONDS, RecordedRun, RecordedSubject, short_of_folders
 
         recording = self.catalogue.recordings[name]
+        if not recording.path.exists():
+            raise StudioError(f"{recording.path.name}: nothing is recorded there yet: start the run that writes it, then reload this page")
         try:
             session = WatchedRun(recording.path, seconds=10 * READ_SECONDS)
         except RecordingError as problem:

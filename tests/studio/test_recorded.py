@@ -140,4 +140,4 @@ def test_names_are_told_apart_and_other_files_refused(tmp_path: Path) -> None:
             find_recordings([path])
     (later,) = find_recordings([tmp_path / "later.jsonl"])
     channel = Channel(Catalogue([], recordings=[later]))
-    assert "later.jsonl: cannot be read: No such file" in channel.open({"query": ""})["error"]
+    assert "later.jsonl: nothing is recorded there yet: start the run" in channel.open({"query": ""})["error"]
