@@ -10,12 +10,14 @@ import argparse
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from playwright.sync_api import Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
 
 from tests.browser.harness import CHROMIUM_ARGS, StudioProcess  # noqa: E402
 from tests.chromium import find_chromium  # noqa: E402
@@ -34,9 +36,9 @@ PICTURES: tuple[tuple[str, str, tuple[int, int], int | None, tuple[str, ...]], .
 QUERY = f"?puzzle={PUZZLE}&functional=1&gradient=1&best=1&change=30~25%25~0.99~2~cycle"
 
 
-def show(page: Page, url: str, step: int | None, tabs: tuple[str, ...]) -> None:
+def show(page: Page, url: str, query: str, step: int | None, tabs: tuple[str, ...] = ()) -> None:
     """Open the studio at a step, every step of the way really computed, with these tabs open."""
-    page.goto(f"{url}/{QUERY}&step={100_000 if step is None else step}")
+    page.goto(f"{url}/{query}&step={100_000 if step is None else step}")
     page.wait_for_function("window.laserStudio?.ready === true")
     done = "document.getElementById('status').dataset.state === 'done'"
     page.wait_for_function(done if step is None else f"document.getElementById('status').dataset.step === '{step}'", timeout=120_000)
@@ -48,11 +50,9 @@ def show(page: Page, url: str, step: int | None, tabs: tuple[str, ...]) -> None:
     page.wait_for_timeout(500)
 
 
-def main() -> None:
-    """Take all pictures."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=REPOSITORY / "assets" / "screenshots")
-    out = parser.parse_args().out
+@contextmanager
+def studio_and_browser(out: Path) -> Iterator[tuple[str, Browser]]:
+    """The URL of a studio started for this, and a headless Chromium; the folder for the pictures is made."""
     chromium = find_chromium(os.environ)
     if chromium is None:
         sys.exit("no Chromium found: install one, or name it with CHROMIUM=/path")
@@ -63,15 +63,29 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGS))
+        yield studio.url, browser
+        browser.close()
+
+
+def folder_for_pictures(words: str | None, default: Path) -> Path:
+    """What `--out` says; `words` is the script's own description."""
+    parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=default)
+    return parser.parse_args().out
+
+
+def main() -> None:
+    """Take all pictures."""
+    out = folder_for_pictures(__doc__, REPOSITORY / "assets" / "screenshots")
+    with studio_and_browser(out) as (url, browser):
         for name, scheme, (width, height), step, tabs in PICTURES:
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light")
             page = context.new_page()
-            show(page, studio.url, step, tabs)
+            show(page, url, QUERY, step, tabs)
             target = out / f"{name}.png"
             page.screenshot(path=target)
             print(f"{target.relative_to(REPOSITORY) if target.is_relative_to(REPOSITORY) else target}", flush=True)
             context.close()
-        browser.close()
 
 
 if __name__ == "__main__":
