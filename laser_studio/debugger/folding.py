@@ -123,7 +123,7 @@ class Folder:
         return SiteFrame(
             fidelity=event.fidelity,
             centred=event.centred_fidelity,
-            window_fidelity=closing.fidelity if closing is not None else None,
+            window_fidelity=closing.fidelity if closing is not None and closing.closes else None,
             rank=last.rank,
             dim=dim,
             action=last.action,
@@ -153,6 +153,8 @@ def _kind(closing: TrackerEvent) -> EventKind | None:
         return "policy"
     if closing.action == "grow":
         return "grew"
+    if closing.cause.startswith("turned"):
+        return "turned"
     if closing.cause.startswith("basis started"):
         return "started"
     if closing.cause.startswith("saturated"):

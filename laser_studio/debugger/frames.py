@@ -13,7 +13,7 @@ from typing import Any, Literal
 from laser_studio.laser.ledger import LedgerLine
 
 EventKind = Literal[
-    "started", "miss", "grew", "reset", "saturated", "policy", "changed", "solved", "unsolved", "halt", "not finite", "budget"
+    "started", "turned", "miss", "grew", "reset", "saturated", "policy", "changed", "solved", "unsolved", "halt", "not finite", "budget"
 ]
 
 
@@ -37,7 +37,7 @@ class SiteFrame:
     fidelity: share of the energy of this step's input that the stored coefficients keep (1.0 where it is kept exact);
     window_fidelity: the same over the window that this step closed, which the rule judged (None between refreshes);
     rank: of the basis after this step, 0 before the first one; angles: principal angles in degrees between the basis
-    before and after, largest first, only where this step refreshed it; retained: the share of energy that all stored
+    before and after, largest first, only where this step refreshed or turned it; retained: the share of energy that all stored
     activations of the site still keep, after their coefficients were carried over to newer bases; carried: how many stored
     steps were.
 

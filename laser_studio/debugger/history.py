@@ -1,10 +1,10 @@
 """What time travel keeps of the activations: coefficients Z of every site at every step, within a byte budget.
 
 A basis costs as much as D rows of Z, so it is not stored per refresh. When the basis moves from Q to Q′, the stored
-coefficients are carried over, Z ← Z QᵀQ′, while what they keep stays above the threshold and the carried form is the
-smaller one; otherwise the old basis stays with its coefficients as a closed *version* and a new version starts. The first
-window, for which no basis existed, is kept exact. Over the budget, exact steps are compressed first, then the oldest
-steps are dropped.
+coefficients are carried over, Z ← Z QᵀQ′, while what they keep stays above the threshold (where they never reached it:
+above that share of what they kept) and the carried form is the smaller one; otherwise the old basis stays with its
+coefficients as a closed *version* and a new version starts. The first window, for which no basis existed, is kept exact.
+Over the budget, exact steps are compressed first, then the oldest steps are dropped.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ _BOOKKEEPING_BYTES = 8  # one fp64 number per stored step: the energy of the inp
 class _Entry:
     """One site's input at one step. `data` is Z (N, k), or X (N, D) where kept exact; energies are ‖X‖²_F and ‖data‖²_F.
 
-    carried: Z was taken with an earlier basis and carried over to the one it lies in now.
+    carried: Z was taken with an earlier basis and carried over to the one it lies in now; at_first: ‖Z‖²_F when it was stored.
     """
 
     step: int
     data: Tensor
     energy: float
     kept: float
+    at_first: float
     carried: bool = False
 
     @property
@@ -48,7 +49,7 @@ class _Run:
         self.basis = basis
         self.entries: deque[_Entry] = deque()
         self.rows = self.nbytes = self.carried = 0
-        self.energy = self.kept = 0.0
+        self.energy = self.kept = self.at_first = 0.0
         for entry in entries:
             self.append(entry)
 
@@ -65,6 +66,7 @@ class _Run:
         self.carried += sign * entry.carried
         self.energy += sign * entry.energy
         self.kept += sign * entry.kept
+        self.at_first += sign * entry.at_first
 
 
 class SiteHistory:
@@ -83,13 +85,14 @@ class SiteHistory:
     def add_exact(self, step: int, x: Tensor) -> None:
         """Keep x (N, D) as it is."""
         energy = _energy(x)
-        self._exact.append(_Entry(step, x.clone(), energy, energy))
+        self._exact.append(_Entry(step, x.clone(), energy, energy, energy))
 
     def add(self, step: int, coefficients: Tensor, basis: Tensor, energy: float) -> None:
         """Keep coefficients (N, k) of an input of energy ‖X‖²_F, belonging to `basis` (D, k)."""
         if not self._versions or self._versions[-1].basis is not basis:
             self._versions.append(_Run(basis))
-        self._versions[-1].append(_Entry(step, coefficients, energy, _energy(coefficients)))
+        kept = _energy(coefficients)
+        self._versions[-1].append(_Entry(step, coefficients, energy, kept, kept))
 
     def rebase(self, basis: Tensor) -> None:
         """The basis in force is now `basis` (D, k′): carry the newest version over where that keeps enough and costs less."""
@@ -106,11 +109,13 @@ class SiteHistory:
         carried = (stored.float() @ (old.T @ basis)).to(stored.dtype)  # (Σ N, k′)
         rows = [len(entry.data) for entry in version.entries]
         kept = _energies(carried, rows)
-        if sum(kept) < self.threshold * version.energy:
+        # Where what was stored lay below the threshold from the start, as when the stream jumped, it counts from what there was.
+        least = self.threshold * (version.energy if version.at_first >= self.threshold * version.energy else version.at_first)
+        if sum(kept) < least:
             return
         parts = zip(version.entries, carried.split(rows), kept, strict=True)
         self._versions[-1] = _Run(
-            basis, (_Entry(entry.step, part.clone(), entry.energy, left, carried=True) for entry, part, left in parts)
+            basis, (_Entry(entry.step, part.clone(), entry.energy, left, entry.at_first, True) for entry, part, left in parts)
         )
 
     def compress_exact(self) -> int:
@@ -122,7 +127,8 @@ class SiteHistory:
         thin = []
         for entry in self._exact.entries:
             z = (entry.data.float() @ oldest.basis).to(entry.data.dtype)
-            thin.append(_Entry(entry.step, z, entry.energy, _energy(z)))
+            kept = _energy(z)
+            thin.append(_Entry(entry.step, z, entry.energy, kept, kept))
         self._versions[0] = _Run(oldest.basis, (*thin, *oldest.entries))
         self._exact = _Run(None)
         return before - self.nbytes

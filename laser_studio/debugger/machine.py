@@ -91,7 +91,7 @@ class Machine:
             judged = {name: effect.fidelity for name, effect in effects.sites.items()} if effects is not None else None
             closed = self.tap.refresh(functional=judged)
         else:
-            closed = {name: event for name, event in observed.items() if event.closes}
+            closed = {name: event for name, event in observed.items() if event.closes} or self.tap.turn(observed)
         folded = self.folder.fold(index, self.policy, observed, closed, effects=effects, cosines=cosines, best=self.measures.best)
         self.spectra = folded.spectra
 
@@ -107,7 +107,7 @@ class Machine:
         if finite := all(map(math.isfinite, residuals)):
             place = self.reader.place(state)
             self._latent = (*place, *self._latent[2:]) if step.ends_cycle else (*self._latent[:2], *place)
-            tracker = [*observed.values(), *(closed.values() if due else ())]
+            tracker = [*observed.values(), *(event for name, event in closed.items() if event is not observed.get(name))]
         else:
             tracker = []
             folded.events.append(Event(index, "not finite", f"activations are not finite at step {index}: the run ends here"))

@@ -48,6 +48,12 @@ class LaserPolicy:
     measure: Literal["energy", "centred", "functional"] = setting(
         default="energy", help="Fidelity the rule reads: of all energy, with the mean removed, or of the model's answer."
     )
+    turn: float = setting(
+        default=0.01,
+        low=0,
+        high=1,
+        help="Fall below the last window's fidelity at which a basis turns at once, not only at the refresh; 1: never.",
+    )
     release: bool = setting(default=False, help="Let the rank shrink again, down to the start rank, when directions are not needed.")
     seed: int = setting(default=0, low=0, high=2**63 - 1, help="Seed of what is drawn at random; the global random state is never used.")
     sites: Mapping[str, Mapping[str, Any]] = setting(default={}, help="Settings that differ at single sites.")
@@ -125,7 +131,7 @@ class LaserPolicy:
 
 
 # Not `refresh`: the caller closes the windows of all sites at once.
-_OVERRIDABLE = {"enabled", "rank", "min_fidelity", "patience", "growth", "max_rank", "measure", "release", "seed"}
+_OVERRIDABLE = {"enabled", "rank", "min_fidelity", "patience", "growth", "max_rank", "measure", "turn", "release", "seed"}
 
 
 def _part(text: str) -> float:

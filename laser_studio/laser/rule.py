@@ -63,6 +63,11 @@ def reaches(fidelity: float, policy: LaserPolicy) -> bool:
     return fidelity >= policy.min_fidelity - ROUNDING
 
 
+def falls(fidelity: float, reference: float, policy: LaserPolicy) -> bool:
+    """Whether an observation keeps so much less than the last window did that waiting for the window's end would waste its other steps."""
+    return fidelity < reference - policy.turn
+
+
 def judge(standing: Standing, policy: LaserPolicy, *, fidelity: float, rank: int, max_rank: int, held: bool) -> Verdict:
     """The rule on one window: fidelity F ∈ [0, 1] as `policy.measure` has it, the rank in force, whether X is at hand for a reset."""
     resting = standing.rest > 0

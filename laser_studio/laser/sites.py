@@ -125,6 +125,11 @@ class SiteTap:
         events = refresh_together(list(self.trackers.values()), [given.get(name) for name in self.trackers])
         return dict(zip(self.trackers, events, strict=True))
 
+    def turn(self, observed: Mapping[str, TrackerEvent]) -> dict[str, TrackerEvent]:
+        """Turn the bases of those sites whose newest observation fell off; what they tell, by site. See `SubspaceTracker.turn`."""
+        told = {name: self.trackers[name].turn(event) for name, event in observed.items() if name in self.trackers}
+        return {name: event for name, event in told.items() if event is not None}
+
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings for every site, from the next refresh on. A site switched off loses its tracker, one switched on starts anew."""
         policy = self._checked(policy)

@@ -43,10 +43,14 @@ class Part(NamedTuple):
 
 
 class Open(NamedTuple):
-    """The open window. sketch: Σ QᵀXᵀX (k, D) over its finite observations, None before the first and where there is no Q."""
+    """The open window. sketch: Σ QᵀXᵀX (k, D) over its finite observations, None before the first and where there is no Q.
+
+    offset: Σ‖Z‖² − tr QᵀY, a scalar: not zero once the basis has turned within the window, None before.
+    """
 
     sketch: Tensor | None = None
     parts: tuple[Part, ...] = ()
+    offset: Tensor | None = None
 
 
 EMPTY = Open()
@@ -57,7 +61,7 @@ class Snapshot:
     """The whole state of a tracker, by reference: its tensors are replaced at every update, never changed in place.
 
     basis: Q (D, k); open: what the open window has seen; holds: whether its activations are held; rank_asked: the
-    policy's rank was changed.
+    policy's rank was changed; reference: the fidelity of the last window, of the start basis on its own window at first.
     """
 
     dim: int
@@ -68,6 +72,7 @@ class Snapshot:
     holds: bool = True
     rank_asked: bool = False
     open: Open = EMPTY
+    reference: float = 0.0
 
     @property
     def rank(self) -> int:
@@ -106,7 +111,8 @@ class SubspaceTracker:
     Under `measure="functional"` the rule judges what `refresh` is handed, and energy in a window without it. How a basis not
     yet tried would do is not known then: a reset goes to `growth` more directions than there were (at most `max_rank`), a
     site that misses on at the largest rank after its reset is saturated, and nothing is released.
-    With `refresh="step"` every observation closes its window. Activations so small or large that their squares leave
+    With `refresh="step"` every observation closes its window. A caller that reads the fidelity of each observation may ask for a
+    `turn` of the basis within the window where it falls off. Activations so small or large that their squares leave
     fp32's range (below about 1e-19 or above about 1e17) count as nothing or as not finite.
 
     Source: LASER, arXiv 2604.17224 (warm-started power iteration, fidelity threshold, growth, reset by SVD).
@@ -216,6 +222,32 @@ class SubspaceTracker:
         """
         return refresh_together([self], [functional])[0]
 
+    def turn(self, event: TrackerEvent) -> TrackerEvent | None:
+        """Turn the basis within the open window, where its newest observation `event` kept far less than the last window did.
+
+        Q ← orth(Y) of what the window has shown so far, at the same rank and unjudged: the stream has jumped, and the window's
+        other steps need not wait for its end. The sketch is carried over (Y ← Y QᵀQ′, what of it lies in the old basis), so the
+        refresh still sees the whole window, and its fidelity is that of what was stored with either basis. None where nothing is
+        done: no fall by more than `policy.turn`, no basis yet, or a rule that reads the centred fidelity, which needs one basis
+        per window. Waits for the device, to read the event.
+        """
+        started = perf_counter()
+        before = self.snapshot()
+        sketch, basis, policy = before.open.sketch, before.basis, self.policy
+        if basis is None or sketch is None or event.basis is not basis or policy.measure == "centred" or policy.refresh == "step":
+            return None
+        if not event.sums.finite or event.energy <= 0 or not rule.falls(event.fidelity, before.reference, policy):
+            return None
+        with _exact(self.device):
+            new = orthonormalised([turned(sketch.t(), basis, event.energy)])[0]
+            carried = (new.t() @ basis) @ sketch  # (k, D)
+            offset = (basis.t() * sketch).sum() - (new.t() * carried).sum()
+            if before.open.offset is not None:
+                offset = offset + before.open.offset
+        self.restore(replace(before, basis=new, open=Open(carried, before.open.parts, offset)))
+        cause = f"turned early: F fell from {before.reference:.3f} to {event.fidelity:.3f}"
+        return self._event(before, started, closes=False, sums=event.sums, news=cause, new_basis=new)
+
     # Observing
 
     def _rows(self, x: Tensor) -> Tensor:
@@ -253,7 +285,7 @@ class SubspaceTracker:
             exact = held[0] if basis is None else None
         seen = Seen(total, rows.sum(0), rows.shape[0], stored)
         parts = (*opened.parts, Part(total, seen.rows, seen.row_sum, self._sample(rows), held))
-        self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts))
+        self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts), opened.offset)
         if state.policy.refresh == "step" and (known or total.item() < math.inf):
             return refresh_together([self], [None], started=started, stored=stored, exact=exact)[0]
         news = "first window kept exact" if basis is None else ""
@@ -275,14 +307,15 @@ class SubspaceTracker:
 
     def _figures(self) -> Tensor | None:
         """‖X‖² of each part and, last, Σ‖Z‖²; on the device. None where nothing was observed."""
-        sketch, parts = self._open
+        sketch, parts, offset = self._open
         if not parts:
             return None
         totals = [part.total for part in parts]
         basis = self._state.basis
         if basis is not None:
             assert sketch is not None
-            totals.append((basis.t() * sketch).sum())  # tr QᵀXᵀXQ
+            kept = (basis.t() * sketch).sum()  # tr QᵀXᵀXQ
+            totals.append(kept if offset is None else kept + offset)
         return torch.stack(totals)
 
     def _measured_window(self, figures: list[float]) -> tuple[Window, list[Part]] | None:
@@ -325,7 +358,7 @@ class SubspaceTracker:
         directions, _ = held.singular
         basis = self._filled(directions, self.policy.rank_for(self.dim), before.window)
         verdict = Verdict("keep", "basis started by SVD", Standing())
-        self._begin(before, verdict.standing, steady_signs(basis, None))
+        self._begin(before, verdict.standing, steady_signs(basis, None), float(held.singular[1][: basis.shape[1]].sum()))
         return self._closing_event(before, started, sums, verdict, held, None, functional, 0, more)
 
     def _update(
@@ -363,7 +396,7 @@ class SubspaceTracker:
                     verdict = rule.saturate(verdict.standing, best=given, rank=rank, action="keep")
             elif sketched is not None and (verdict.exhausted or policy.release):
                 verdict, new = self._settle(verdict, sums, new, self._ordered(basis, sketched), sketched.leading[1])
-        self._begin(before, verdict.standing, new)
+        self._begin(before, verdict.standing, new, sums.fidelity)
         grown = max(new.shape[1] - rank, 0) if verdict.action == "grow" else 0
         return self._closing_event(before, started, sums, verdict, held, sketched, functional, grown, more)
 
@@ -426,9 +459,9 @@ class SubspaceTracker:
         extra = directions_outside(directions, directions[:, :0] if drawn is None else drawn.T, missing, generator)
         return torch.cat((directions, steady_signs(extra, None)), dim=1)
 
-    def _begin(self, before: Snapshot, standing: Standing, basis: Tensor) -> None:
+    def _begin(self, before: Snapshot, standing: Standing, basis: Tensor, reference: float) -> None:
         """Open the next window with `basis`."""
-        state = Snapshot(self.dim, self.policy, standing, before.window + 1, basis)
+        state = Snapshot(self.dim, self.policy, standing, before.window + 1, basis, reference=reference)
         self.restore(state if self._holds(state) else replace(state, holds=False))
 
     def _holds(self, state: Snapshot) -> bool:

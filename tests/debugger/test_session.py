@@ -83,7 +83,7 @@ def site_inputs(model: TRM, puzzle: Puzzle, steps: int) -> list[dict[str, torch.
 
 
 def test_fidelity_shown_is_that_of_the_stored_coefficients(model: TRM, puzzle: Puzzle) -> None:
-    session = Session(model, puzzle, policy=POLICY)
+    session = Session(model, puzzle, policy=replace(POLICY, turn=1.0))  # a turn would carry over what has just been stored
     inputs = site_inputs(tiny_model(), puzzle, session.length)
     for t in range(1, 4):  # the first window of three steps is exact
         frame = session.step()
@@ -99,6 +99,18 @@ def test_fidelity_shown_is_that_of_the_stored_coefficients(model: TRM, puzzle: P
         share = float(kept[0].square().sum() / x.square().sum())
         assert site.fidelity == pytest.approx(share, rel=1e-4)
         assert 1 - float((x - kept[0]).square().sum() / x.square().sum()) == pytest.approx(share, abs=1e-4)
+
+
+def test_a_basis_that_turns_early_tells_so_and_serves_the_next_step(model: TRM, puzzle: Puzzle) -> None:
+    turning, waiting = (Session(model, puzzle, policy=replace(POLICY, turn=turn, min_fidelity=0.0)) for turn in (0.01, 1.0))
+    first = turning.seek(4)
+    events = [event for event in first.events if event.kind == "turned"]
+    assert events and all(event.site is not None and event.before == first.sites[event.site].fidelity for event in events)
+    assert all(first.sites[str(event.site)].angles and first.sites[str(event.site)].window_fidelity is None for event in events)
+    then, otherwise = turning.seek(5), waiting.seek(5)
+    assert then.mean_fidelity is not None and otherwise.mean_fidelity is not None
+    assert then.mean_fidelity > otherwise.mean_fidelity + 0.02
+    assert then.answer == otherwise.answer and not any(event.kind == "turned" for frame in waiting.frames for event in frame.events)
 
 
 def test_what_history_retains_is_what_it_says(model: TRM, puzzle: Puzzle) -> None:

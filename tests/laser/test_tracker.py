@@ -591,3 +591,62 @@ def test_angles_to_the_best_basis_of_a_window() -> None:
     assert event.best_angles[0] == pytest.approx(float(torch.rad2deg(torch.acos(torch.tensor(cosine)))), abs=0.1)
     assert list(event.best_angles) == sorted(event.best_angles, reverse=True)
     assert tracker.observe(x).best_angles is None
+
+
+def jumping(seed: int = 0) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Three observations in one 4-dimensional subspace of 24, then three in another, with a little noise."""
+    generator = torch.Generator().manual_seed(seed)
+    frame = torch.linalg.qr(torch.randn(24, 8, generator=generator))[0]
+    spans = frame[:, :4], torch.linalg.qr(frame[:, :4] + frame[:, 4:])[0]
+
+    def rows(span: torch.Tensor) -> torch.Tensor:
+        return torch.randn(50, 4, generator=generator) @ span.T + 0.01 * torch.randn(50, 24, generator=generator)
+
+    return [rows(spans[0]) for _ in range(3)], [rows(spans[1]) for _ in range(3)]
+
+
+def test_a_turn_within_a_window_follows_a_jump_and_the_window_tells_what_was_stored() -> None:
+    before, after = jumping()
+    tracker = SubspaceTracker(24, LaserPolicy(rank=4, min_fidelity=0.0))
+    for x in before:
+        tracker.observe(x)
+    tracker.refresh()
+    assert tracker.turn(tracker.observe(before[0])) is None  # nothing fell
+    stored = [before[0] @ tracker.basis]  # type: ignore[operator]
+    fallen = tracker.observe(after[0])
+    stored.append(fallen.coefficients)  # type: ignore[arg-type]
+    told = tracker.turn(fallen)
+    assert told is not None and not told.closes and told.action == "keep" and told.rank == told.previous_rank == 4
+    assert told.cause.startswith("turned early: F fell from 1.000 to 0.") and told.fidelity == fallen.fidelity
+    assert told.fidelity_after is None and told.angles is not None and told.angles[0] > 10
+    basis = tracker.basis
+    assert basis is not None and torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-5)
+    next_one = tracker.observe(after[1])
+    stored.append(next_one.coefficients)  # type: ignore[arg-type]
+    assert next_one.fidelity > fallen.fidelity + 0.1
+    closing = tracker.refresh()
+    everything = torch.cat((before[0], after[0], after[1]))
+    assert closing.fidelity == pytest.approx(sum(float(z.square().sum()) for z in stored) / float(everything.square().sum()), rel=1e-5)
+
+
+@pytest.mark.parametrize("changes", [{"turn": 1.0}, {"measure": "centred"}, {"refresh": "step"}])
+def test_no_turn_where_none_is_wanted(changes: dict) -> None:
+    before, after = jumping()
+    tracker = SubspaceTracker(24, LaserPolicy(rank=4, min_fidelity=0.0, **changes))
+    assert tracker.turn(tracker.observe(before[0])) is None  # no basis yet
+    tracker.refresh()
+    assert tracker.turn(tracker.observe(after[0])) is None
+
+
+def test_a_turned_window_goes_on_from_a_snapshot_bit_for_bit() -> None:
+    before, after = jumping()
+    tracker, other = (SubspaceTracker(24, LaserPolicy(rank=4)) for _ in range(2))
+    tracker.observe(before[0])
+    tracker.refresh()
+    tracker.turn(tracker.observe(after[0]))
+    other.restore(tracker.snapshot())
+    events = []
+    for one in (tracker, other):
+        one.observe(after[1])
+        events.append(one.refresh())
+    assert events[0].fidelity == events[1].fidelity and torch.equal(events[0].new_basis, events[1].new_basis)  # type: ignore[arg-type]
