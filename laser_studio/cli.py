@@ -287,6 +287,8 @@ def bench_demo(
     puzzles: Annotated[int, typer.Option(min=1, help="Puzzles, taken evenly from the set.")] = 20,
     rank: Annotated[list[str] | None, typer.Option(help='Ranks to compare, as "25%" or a number; default 25%.')] = None,
     min_fidelity: Annotated[float, typer.Option(min=0, max=1, help="Fidelity ε below which a window is a miss.")] = 0.97,
+    turn: Annotated[float, typer.Option(min=0, max=1, help="Fall of fidelity at which a basis turns at once; 1: never.")] = 0.01,
+    best: Annotated[bool, typer.Option(help="Also compare each window with its best basis: an SVD each, not typical of its cost.")] = False,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
@@ -304,15 +306,17 @@ def bench_demo(
     model = load_checkpoint(checkpoint, device=device)
     everything = load_puzzles(puzzle_set)
     chosen = everything[:: max(1, len(everything) // puzzles)][:puzzles]
-    typer.echo(f"{len(chosen)} puzzles of {puzzle_set}, min fidelity {min_fidelity}, batch 1, {model.H_init.device}")
-    typer.echo("rank  solved  net saving (least)  training saving  fidelity  retained  growths  resets  break-even  tracker cost")
+    typer.echo(f"{len(chosen)} puzzles of {puzzle_set}, min fidelity {min_fidelity}, turn {turn}, batch 1, {model.H_init.device}")
+    typer.echo("rank  solved  net saving (least)  training saving  fidelity  retained  growths  resets  break-even  tracker cost  of best")
     for one in rank or ["25%"]:
-        policy = LaserPolicy(rank=one, min_fidelity=min_fidelity)
-        runs = list(tqdm(run_demo(model, chosen, policy), total=len(chosen), unit="run", leave=False))
+        policy = LaserPolicy(rank=one, min_fidelity=min_fidelity, turn=turn)
+        runs = list(tqdm(run_demo(model, chosen, policy, best=best), total=len(chosen), unit="run", leave=False))
+        ratios = [run.of_best for run in runs if run.of_best is not None]
+        of_best = f"{fmean(ratios):.4f}" if ratios else "–"
         typer.echo(
             f"{one:>4}  {fmean(r.solved_at is not None for r in runs):6.0%}  {fmean(r.saving for r in runs):10.1%} "
             f"({min(r.saving for r in runs):5.1%})  {fmean(r.training_saving for r in runs):15.1%}  "
             f"{fmean(r.fidelity for r in runs):8.4f}  "
             f"{fmean(r.retained for r in runs):8.4f}  {fmean(r.growths for r in runs):7.1f}  {fmean(r.resets for r in runs):6.1f}  "
-            f"{median(r.break_even or 0 for r in runs):10.0f}  {median(r.tracker_share for r in runs):12.0%}"
+            f"{median(r.break_even or 0 for r in runs):10.0f}  {median(r.tracker_share for r in runs):12.0%}  {of_best:>7}"
         )
