@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from laser_studio.laser.ledger import EMPTY, LedgerLine
+from laser_studio.memory import give_back_freed
 
 # A basis that costs under 2 % of the coefficients it serves is not worth carrying them over: its version is closed.
 _CLOSED_AT_ROWS_PER_DIM = 50
@@ -239,5 +240,6 @@ class History:
             for site in self.sites.values():
                 site.drop_before(oldest + 1)
         if self.dropped_before > dropped:
+            give_back_freed()
             done.append(f"activations before step {self.dropped_before} dropped")
         return "; ".join(done) or None
