@@ -15,7 +15,7 @@ const basis = {
     const latestEvent = store.events.findLast((event) => event.site === site.name && event.step <= store.frame.index);
     const off = store.settings.sites?.[site.name]?.enabled === false;
     const state = data && data.state !== "tracking" ? ` · ${data.state}` : "";
-    say($("basis-cause"), off ? "this site is not tracked" : latestEvent ? `t ${latestEvent.step} · ${latestEvent.text}${state}` : "no basis yet: the first window is kept exact");
+    say($("basis-cause"), off ? "this site is not tracked" : latestEvent ? `t ${latestEvent.step} · ${latestEvent.text}${state}` : "no basis yet: first window kept exact");
     this.tellGap(store, store.selected ?? 0, best);
     const angles = turn ? `${turn.angles.length} principal angles of ${site.label}, largest ${fixed(turn.angles[0], 1)} degrees` : "No angles yet";
     mark($("angle-plot"), "aria-label", best ? `${angles}; to the best basis ${fixed(best.angles[0], 1)} degrees` : angles);

@@ -289,7 +289,7 @@ const ZOOM = {
       return {
         data: [
           bar("full", lines.map((line) => line.full), ink.muted, { offsetgroup: "full", opacity: 0.5 }),
-          bar("stored", lines.map((line) => line.stored), ink.accent, { offsetgroup: "kept" }),
+          bar("coefficients", lines.map((line) => line.stored), ink.accent, { offsetgroup: "kept" }),
           bar("bases", lines.map((line) => line.basis), ink.amber, { offsetgroup: "kept", base: lines.map((line) => line.stored) }),
         ],
         layout: layoutOf(store, axis("", { type: "category" }), axis(`bytes, ${store.ledger} ledger, at step ${store.frame.index}`, { rangemode: "tozero", tickformat: ".3~s", ticksuffix: "B" }), { barmode: "group", bargap: 0.3 }),

@@ -48,7 +48,7 @@ const events = {
     const site = store.sites[store.position.get(event.site) ?? -1];
     const parts = [];
     if (site) parts.push(site.label);
-    parts.push(event.kind === "reset" ? event.text.replace(/^reset/, "RESET") : event.text);
+    parts.push(event.kind === "reset" ? event.text.replace(/^reset by SVD/, "RESET") : event.text);
     const figures = [];
     if (Number.isFinite(event.before) && event.kind !== "started") {
       figures.push(`F ${brief(event.before)}${Number.isFinite(event.after) ? `→${brief(event.after)}` : ""}`);

@@ -13,6 +13,7 @@ const player = {
   fastest: 60, // this speed means: as fast as it goes
   drawn: 0, // pictures drawn since the page was opened
   busy: false,
+  heading: null, // the step that is being sought now
   painted: Promise.resolve(), // the picture drawn last is on the screen
   polled: 0, // when it was last asked whether there is more
   fetched: "", // what there was when more was last asked for
@@ -133,12 +134,14 @@ const player = {
   async run(job) {
     let reply = null;
     if (job.opens) { this.loading = true; drawStatus(); }
+    if (job.target !== undefined) { this.heading = job.target; drawStatus(); }
     try {
       reply = await this.server[job.call](job.data);
     } catch {
       reply = null;
     }
     if (job.opens) this.loading = false;
+    this.heading = null;
     // The browser paints while the engine computes; what comes sooner waits, so that every picture is really seen.
     if (job.token !== undefined) await this.painted;
     if (job.token !== undefined && job.token !== this.token) return; // paused meanwhile: this picture is not wanted any more

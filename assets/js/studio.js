@@ -58,7 +58,10 @@ function drawStatus() {
   mark(node, "data-state", state);
   $("deck").classList.toggle("running", state === "playing"); // not on the root: that would restyle the whole page
   const words = { paused: "paused", playing: "playing", done: "end of run", error: "stopped" };
-  say($("status-pill"), player.loading ? "loading" : words[state]);
+  // A step that is not computed yet is travelled to, picture by picture.
+  const target = state === "paused" ? player.wish.seek ?? player.heading : null;
+  const travels = target !== null && store && target !== store.frame.index;
+  say($("status-pill"), player.loading ? "loading" : travels ? `going to t ${target}` : words[state]);
   mark($("status-pill"), "class", player.loading ? "loading" : state);
   mark($("page"), "data-shows", player.expired ? "expired" : player.loading ? "loading" : state === "error" ? "error" : "run");
   mark(node, "aria-live", state === "playing" ? "off" : "polite");
@@ -299,6 +302,7 @@ function applyTheme() {
   recursion.drawScale();
   spectrum.drawScale();
   redraw();
+  if (zoom.dialog?.open) zoom.show(); // its plot has the colours of the theme it was drawn in
 }
 
 function switchTheme() {

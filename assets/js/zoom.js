@@ -178,7 +178,9 @@ const zoom = {
     this.dialog.dataset.state = "loading";
     if (!ready) {
       if (window.Plotly) window.Plotly.purge(this.plot);
-      return this.tell("empty", "Nothing recorded yet: close this, press Play or Step, and open it again.");
+      return this.tell("empty", shot.frame.index > 0
+        ? "Nothing of this kind was measured in this run: close this, switch the measure on, and go on."
+        : "Nothing recorded yet: close this, press Play or Step, and open it again.");
     }
     if (!window.Plotly) this.tell("loading", "Loading the plotting library from the studio …");
     let library = null;

@@ -245,7 +245,7 @@ class SubspaceTracker:
             if before.open.offset is not None:
                 offset = offset + before.open.offset
         self.restore(replace(before, basis=new, open=Open(carried, before.open.parts, offset)))
-        cause = f"turned early: F fell from {before.reference:.3f} to {event.fidelity:.3f}"
+        cause = f"turned early: F was {before.reference:.3f}"
         return self._event(before, started, closes=False, sums=event.sums, news=cause, new_basis=new)
 
     # Observing

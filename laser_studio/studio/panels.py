@@ -104,7 +104,7 @@ first.</p>
 FIDELITY = """
 <section class="card" id="fidelity-panel" aria-labelledby="fidelity-title">
 <header><h2 id="fidelity-title" data-tip="Share of each input that is kept, step by step, unsmoothed; where steps share a pixel, their
-lowest and highest.">Fidelity by site</h2>
+lowest and highest. The rule judges whole windows: a single step may dip below ε.">Fidelity by site</h2>
 <span class="aside tools"><span id="kinds" class="seg" role="radiogroup" aria-label="Kind of fidelity shown">
 <label data-tip="Share of the input's energy that the stored coefficients keep: ‖XQ‖² / ‖X‖². The mark: the rule reads this one."><input
 type="radio" name="kind" value="energy" checked><span>energy</span></label>
@@ -161,7 +161,7 @@ data-tip="1 − (coefficients + bases) / full activations, all sites, of this le
 id="memory-step">–</b></span></div>
 <div id="memory-carry"><span data-tip="Stored steps of the selected site whose coefficients were carried over to a newer basis; the energy
 that all its stored steps still keep.">carried <b id="memory-carried">–</b>, keeps <b id="memory-retained">–</b></span>
-<span data-tip="Basis versions of the selected site that stored steps still need.">bases <b
+<span data-tip="Basis versions of the selected site that stored steps still need.">versions <b
 id="memory-versions">–</b></span></div>
 <div id="memory-cuda" hidden><span data-tip="Bytes the CUDA allocator holds for tensors now, and at most so far.">CUDA <b
 id="memory-allocated">–</b></span></div>
@@ -233,7 +233,7 @@ have."><span>gap to the best basis</span>
 <button type="button" id="ask-best" class="quiet" data-tip="Compare each window with the best basis of
 the same rank, by SVD. Costs time and holds every window.">measure</button><b id="basis-gap" class="num" hidden>–</b></div>
 </div>
-<p id="basis-cause" data-tip="What the rule last decided for this site, and why.">no basis yet: the first window is kept exact</p>
+<p id="basis-cause" data-tip="What the rule last decided for this site, and why.">no basis yet: first window kept exact</p>
 </section>
 """
 

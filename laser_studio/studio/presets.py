@@ -13,7 +13,7 @@ PRESETS: dict[str, tuple[str, TrackerView]] = {
         TrackerView(rank=25, min_fidelity=0.95, patience=3, growth=8, refresh="cycle", measure="energy"),
     ),
     "exact": (
-        "Every direction is kept, so nothing is lost and nothing saved: the reference the others are held against.",
+        "Every direction is kept: nothing is lost but rounding, and memory is negative, for the bases come on top. The reference.",
         TrackerView(rank=100, min_fidelity=1.0),
     ),
     "aggressive": (

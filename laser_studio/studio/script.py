@@ -40,7 +40,7 @@ def write_script(run: Run, at: int, *, history_bytes: int) -> str:
     imports = [*imports, f"from laser_studio.debugger import {', '.join(names)}", "from laser_studio.laser import LaserPolicy"]
     return "\n".join(
         [
-            f"# LASER Studio, step {at}: run it where laser_studio is installed, or in its clone.",
+            f"# LASER Studio, step {at}: run it in the top folder of the clone, or after pip install -e . anywhere.",
             *sorted(imports),
             "",
             *making,

@@ -617,7 +617,7 @@ def test_a_turn_within_a_window_follows_a_jump_and_the_window_tells_what_was_sto
     stored.append(fallen.coefficients)  # type: ignore[arg-type]
     told = tracker.turn(fallen)
     assert told is not None and not told.closes and told.action == "keep" and told.rank == told.previous_rank == 4
-    assert told.cause.startswith("turned early: F fell from 1.000 to 0.") and told.fidelity == fallen.fidelity
+    assert told.cause.startswith("turned early: F was 1.000") and told.fidelity == fallen.fidelity
     assert told.fidelity_after is None and told.angles is not None and told.angles[0] > 10
     basis = tracker.basis
     assert basis is not None and torch.allclose(basis.T @ basis, torch.eye(4), atol=1e-5)
