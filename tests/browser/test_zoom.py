@@ -180,8 +180,8 @@ def test_memory_by_site_is_the_ledgers_bytes(studio: StudioPage, session: Sessio
         ]
     drawn = {trace["name"]: trace["y"] for trace in studio.page.evaluate(DATA)}
     shown = [row for row in rows if row["ledger"] == "history"]
-    for part in ("full", "stored", "bases"):
-        assert drawn[part] == [int(row[f"{part} (bytes)"]) for row in shown]
+    for name, part in (("full", "full"), ("coefficients", "stored"), ("bases", "bases")):
+        assert drawn[name] == [int(row[f"{part} (bytes)"]) for row in shown]
 
 
 def test_spectrum_latents_and_memory_over_time_are_the_engines(studio: StudioPage, session: Session) -> None:
