@@ -58,7 +58,8 @@ def ask(channel: Channel, function: str, reply: dict[str, Any], **more: Any) -> 
     return {"run": reply["run"], **answer}
 
 
-def test_a_page_opens_on_the_recording_and_reads_along(growing: Growing, small_checkpoint: Path) -> None:
+def test_a_page_opens_on_the_recording_and_reads_along(growing: Growing, small_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("laser_studio.studio.channel.STEP_BUDGET_SECONDS", 60.0)  # on a slow machine five steps would take two replies
     path, grow, watcher = growing
     channel = serving(path, ModelEntry("small", small_checkpoint, "small", ("sudoku", 4)))
     assert channel.catalogue.choices == [("my run · watched", "my run"), ("small", "small")]
