@@ -308,5 +308,5 @@ def _spectra(run: Run, request: PageRequest, valid: int) -> dict[str, Any] | Non
     return {
         "site": request.site,
         "start": start,
-        "rows": [None if shares is None else [float(f"{share:.3g}") for share in shares] for shares in rows],
+        "rows": [None if shares is None else list(shares) for shares in rows],
     }
