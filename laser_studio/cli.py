@@ -61,55 +61,58 @@ def _set_threads(threads: int) -> None:
 
 @app.command()
 def train(
-    task: Annotated[str, typer.Argument(help="What to train: sudoku-6x6.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; an interrupted run in it is resumed. Default: runs/TASK.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps in place of the task's own number.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed of data, weights, order, augmentation and exploration.")] = None,
+    task: Annotated[str, typer.Argument(help="sudoku-4x4, sudoku-6x6, sudoku-9x9, or maze-NxN with N odd, 7 to 41.")],
+    variant: Annotated[str | None, typer.Option(help="attention or mixer; default: attention, or what the recipe file says.")] = None,
+    preset: Annotated[str, typer.Option(help="auto (gpu with CUDA, else laptop), laptop, gpu or official.")] = "auto",
+    config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON) with sections model, train, data.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="One field of the recipe, such as train.lr=0.001.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, resumed if interrupted. Default: runs/TASK-VARIANT.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Short for --set train.steps=N.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N: data, weights, order, exploration.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
-    puzzles: Annotated[int | None, typer.Option(min=1, help="Training puzzles in place of the task's own number.")] = None,
     held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation.")] = 1000,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe, each field of it, and train nothing.")] = False,
 ) -> None:
     """Train a model and write it with its card to OUT/model. Ctrl-C saves and stops; the same command goes on."""
-    from dataclasses import replace
-
     from tqdm import tqdm
 
     from laser_studio.device import resolve_device
-    from laser_studio.lab.card import export
-    from laser_studio.lab.evaluate import evaluate as measure
-    from laser_studio.lab.tasks import get_task
-    from laser_studio.lab.train import Progress, Trainer, fit
+    from laser_studio.lab.recipes import get_recipe
+    from laser_studio.lab.runs import Observer, run
+    from laser_studio.lab.train import Progress
 
     _set_threads(threads)
-    recipe = get_task(task)
-    changes: dict[str, Any] = {name: value for name, value in (("steps", steps), ("seed", seed)) if value is not None}
-    settings = replace(recipe.settings, **changes)
     where = resolve_device(device)
-    folder = out or Path("runs") / task
-    count = puzzles or recipe.train_puzzles
-    typer.echo(f"drawing {count} training puzzles and {held_out} held-out ones …")
-    unseen = recipe.puzzles(held_out, settings.seed, "held-out")
-    trainer = Trainer(recipe.config, settings, recipe.stages(count, settings.seed), where)
-    with _stop_on_interrupt() as stop, tqdm(total=settings.steps, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
+    changes = [*(change or ()), *(f"train.{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None)]
+    chosen = preset if preset != "auto" else "gpu" if where.type == "cuda" else "laptop"
+    recipe = get_recipe(task, variant=variant, preset=chosen, file=config, changes=changes)
+    if show:
+        typer.echo(recipe.text())
+        return
+    said = {"--variant": variant, "--preset": chosen, "--config": config and config.name}
+    options = [f"{flag} {value}" for flag, value in said.items() if value is not None] + [f"--set {one}" for one in changes]
+    command = " ".join(["python -m laser_studio train", recipe.task.name, *options])
+    folder = out or Path("runs") / f"{recipe.task.name}-{recipe.variant}"
+    with _stop_on_interrupt() as stop, tqdm(total=recipe.train.steps, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
 
-        def show(progress: Progress) -> None:
+        def on_step(progress: Progress) -> None:
             if bar.n == 0:  # a resumed run: what was done before does not count for the speed
                 bar.initial = bar.n = progress.step - 1
             held = f"{progress.accuracy.exact[-1]:.1%}" if progress.accuracy else "–"
-            bar.set_postfix_str(f"loss {progress.loss:.3f}, exact {progress.exact:.1%}, held-out {held}", refresh=False)
+            bar.set_postfix_str(f"loss {progress.loss:.3f}, exact {progress.exact:.1%}, validation {held}", refresh=False)
             bar.update(progress.step - bar.n)
 
-        fit(trainer, unseen.first(100), folder, on_step=show, should_stop=lambda: stop[0])
-    if trainer.step < settings.steps:
-        typer.echo(f"stopped at step {trainer.step} of {settings.steps}; run the same command to go on")
+        observer = Observer(on_text=bar.write, on_step=on_step, should_stop=lambda: stop[0])
+        trained = run(recipe, folder, where, command=command, held_out=held_out, observer=observer)
+        done = bar.n
+    if trained is None:
+        typer.echo(f"stopped at step {done} of {recipe.train.steps}; run the same command to go on")
         return
-    with tqdm(total=len(unseen), unit="puzzle", desc="final evaluation") as bar:
-        accuracy = measure(trainer.averaged(), unseen, on_batch=lambda done: bar.update(done))
-    said = {"--steps": steps, "--seed": seed, "--puzzles": puzzles}
-    options = "".join(f" {flag} {value}" for flag, value in said.items() if value is not None)
-    export(trainer, recipe, accuracy, f"python -m laser_studio train {task}{options}", folder / "model")
-    typer.echo(f"exact {accuracy.exact[-1]:.1%}, cells {accuracy.cell[-1]:.1%} of {accuracy.puzzles} held-out puzzles → {folder / 'model'}")
+    accuracy = trained.accuracy
+    typer.echo(f"exact {accuracy.exact[-1]:.1%}, cells {accuracy.cell[-1]:.1%} of {accuracy.puzzles} held-out puzzles → {trained.folder}")
 
 
 @app.command()
@@ -131,11 +134,11 @@ def evaluate(
 
     _set_threads(threads)
     model = load_checkpoint(checkpoint, device=device)
-    recipe = get_task(task or str(model.details.get("task", "")))
-    data = recipe.puzzles(puzzles, seed, "held-out")
+    chosen = get_task(task or str(model.details.get("task", "")))
+    data = chosen.puzzles(puzzles, seed, "held-out")
     with tqdm(total=len(data), unit="puzzle") as bar:
         accuracy = measure(model, data, batch_size=batch_size, on_batch=lambda done: bar.update(done))
-    typer.echo(f"{recipe.name}: {accuracy.puzzles} held-out puzzles, seed {seed}")
+    typer.echo(f"{chosen.name}: {accuracy.puzzles} held-out puzzles, seed {seed}")
     typer.echo("supervision step   exact    cell")
     for step, (exact, cell) in enumerate(zip(accuracy.exact, accuracy.cell, strict=True), 1):
         typer.echo(f"{step:16d}  {exact:6.1%}  {cell:6.1%}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,32 +12,46 @@ import torch
 
 from laser_studio.files import atomic_path
 from laser_studio.lab.evaluate import Accuracy
-from laser_studio.lab.tasks import Task
+from laser_studio.lab.recipes import Recipe
 from laser_studio.lab.train import Trainer
-from laser_studio.trm import save_checkpoint
+from laser_studio.trm import TRM, load_checkpoint, save_checkpoint
+
+RECIPE_FILE = "recipe.yaml"
 
 
-def export(trainer: Trainer, task: Task, accuracy: Accuracy, command: str, folder: Path) -> None:
-    """Write model.safetensors, config.json and README.md of the averaged weights into `folder`."""
+def export(
+    model: TRM, trainer: Trainer, recipe: Recipe, measure: Callable[[TRM], Accuracy], *, command: str, step: int, folder: Path
+) -> Accuracy:
+    """Write model.safetensors (halves), config.json, recipe.yaml and README.md of a trained model into `folder`.
+
+    `measure` is given the model as it is read back from disk, so the accuracy on the card is that of the file. step: the optimiser
+    step the weights are from.
+    """
+    save_checkpoint(model, folder, half=True)
+    accuracy = measure(load_checkpoint(folder, device=str(trainer.device)))
     details = {
-        "task": task.name,
-        "domain": task.domain,
-        "size": list(task.size),
-        "batch_size": trainer.settings.batch_size,
-        "optimiser_steps": trainer.step,
+        "task": recipe.task.name,
+        "variant": recipe.variant,
+        "domain": recipe.task.domain,
+        "size": [recipe.task.size, recipe.task.size],
+        "batch_size": recipe.train.batch_size,
+        "optimiser_steps": step,
         "train_puzzles": sum(len(stage.data) for stage in trainer.stages),
         "exact_accuracy": accuracy.exact[-1],
         "cell_accuracy": accuracy.cell[-1],
         "held_out_puzzles": accuracy.puzzles,
-        "seed": trainer.settings.seed,
+        "seed": recipe.train.seed,
         "training_seconds": round(trainer.seconds),
         "device": device_in_words(trainer.device),
         "torch": torch.__version__,
         "command": command,
     }
-    save_checkpoint(trainer.averaged(), folder, details=details)
+    save_checkpoint(model, folder, details=details, half=True)
+    with atomic_path(folder / RECIPE_FILE) as temporary:
+        temporary.write_text(_recipe_text(recipe), encoding="utf-8")
     with atomic_path(folder / "README.md") as temporary:
-        temporary.write_text(_card(trainer, task, accuracy, details), encoding="utf-8")
+        temporary.write_text(_card(model, trainer, recipe, accuracy, details), encoding="utf-8")
+    return accuracy
 
 
 def device_in_words(device: torch.device) -> str:
@@ -47,9 +62,14 @@ def device_in_words(device: torch.device) -> str:
     return f"{device.type} ({platform.machine()}, {threads} thread{'s' * (threads > 1)})"
 
 
-def _card(trainer: Trainer, task: Task, accuracy: Accuracy, details: dict[str, Any]) -> str:
-    config, settings = asdict(trainer.config), asdict(trainer.settings)
-    parameters = sum(p.numel() for p in trainer.model.parameters())
+def _recipe_text(recipe: Recipe) -> str:
+    head = f"# The whole recipe of a {recipe.task.name} model: python -m laser_studio train {recipe.task.name} --config {RECIPE_FILE}\n"
+    return head + recipe.text()
+
+
+def _card(model: TRM, trainer: Trainer, recipe: Recipe, accuracy: Accuracy, details: dict[str, Any]) -> str:
+    config, settings, task = asdict(model.config), asdict(recipe.train), recipe.task
+    parameters = sum(p.numel() for p in model.parameters())
     rows = "\n".join(
         f"| {step} | {100 * exact:.1f} % | {100 * cell:.1f} % |"
         for step, (exact, cell) in enumerate(zip(accuracy.exact, accuracy.cell, strict=True), 1)
@@ -57,24 +77,37 @@ def _card(trainer: Trainer, task: Task, accuracy: Accuracy, details: dict[str, A
     shown = ", ".join(
         f"{name} {config[name]}" for name in ("hidden_size", "num_heads", "L_layers", "H_cycles", "L_cycles", "halt_max_steps")
     )
-    recipe = ", ".join(f"{name} {value}" for name, value in settings.items() if name not in ("eval_every", "save_every"))
-    return f"""# {task.name}
+    hyper = ", ".join(f"{name} {value}" for name, value in settings.items() if name not in ("eval_every", "save_every", "compile"))
+    sets = "; ".join(
+        f"from step {stage.start:,}: {len(stage.data):,} puzzles, {low} to {high} {MEASURES[task.measure]}"
+        + (f", mazes of {size} cells a side" if (size := phase.size) else "")
+        for stage, phase in zip(trainer.stages, recipe.data.phases, strict=True)
+        for low, high in [(phase.least or task.judged[0], phase.most or task.judged[1])]
+    )
+    return f"""# {task.name}, {recipe.variant}
 
-A Tiny Recursive Model with {parameters:,} parameters ({shown}), trained for LASER Studio.
+A Tiny Recursive Model with {parameters:,} parameters ({shown}; {recipe.variant}), trained for LASER Studio.
 
 | what | value |
 | --- | --- |
 | command | `{details["command"]}` |
-| recipe | {recipe} |
-| training puzzles | {details["train_puzzles"]:,}, drawn from seed {settings["seed"]}; {task.data_note} |
+| recipe | {hyper} |
+| training puzzles | {sets}; drawn from seed {settings["seed"]}, each turned into a random symmetric image whenever it is drawn |
+| held out | {task.judged[0]} to {task.judged[1]} {MEASURES[task.measure]}; none is a symmetric image of anything trained on |
 | device | {details["device"]}, torch {details["torch"]} |
 | time in optimiser steps | {trainer.seconds / 60:.0f} minutes |
-| exact accuracy | {100 * accuracy.exact[-1]:.1f} % of {accuracy.puzzles} held-out puzzles |
+| weights | average of step {details["optimiser_steps"]:,} of {trainer.step:,}, the best of {len(trainer.evaluations)} validations |
+| exact accuracy | {100 * accuracy.exact[-1]:.1f} % of {accuracy.puzzles:,} held-out puzzles |
 | cell accuracy | {100 * accuracy.cell[-1]:.1f} % of all cells |
 
-Measured again by `python -m laser_studio evaluate assets/checkpoints/{task.name} --puzzles {accuracy.puzzles}`:
+Measured again by `python -m laser_studio evaluate CHECKPOINT --puzzles {accuracy.puzzles}`:
 
 | supervision step | exact | cell |
 | --- | --- | --- |
 {rows}
+
+![Accuracy and loss against optimiser steps](curve.svg)
 """
+
+
+MEASURES = {"givens": "givens", "path": "steps from start to goal"}

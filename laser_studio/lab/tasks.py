@@ -1,82 +1,70 @@
-"""The tasks a TRM can be trained on: architecture, hyperparameters and sets under one name."""
+"""The tasks a TRM can be trained on: which puzzles, of which size, drawn how. What to train with is in `recipes`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from laser_studio.errors import TrainingError
-from laser_studio.lab.data import PuzzleSet, sudoku_set
-from laser_studio.lab.train import Stage, TrainSettings
-from laser_studio.puzzles.sudoku_rules import Split
-from laser_studio.trm import TRMConfig
+from laser_studio.lab.data import PuzzleSet, maze_set, sudoku_set
+from laser_studio.puzzles.sudoku_rules import BOX_SHAPES, Split
+
+SMALLEST_MAZE, LARGEST_MAZE = 7, 41  # cells on a side; all 5×5 mazes are images of one, which leaves nothing to hold out
+
+Draw = Callable[[int, int, Split, tuple[int, int], int], PuzzleSet]
 
 
 @dataclass(frozen=True)
 class Task:
-    """What to train on what. `puzzles(count, seed, split)` draws a set as the model is judged by; `size` is (rows, columns).
+    """One kind of puzzle at one size.
 
-    `stages(count, seed)`: the training sets, each with the optimiser step it starts at; `train_puzzles` is the recipe's count.
+    `measure` names the figure its difficulty is told by, and `judged` is the inclusive range of it that a model is judged on.
     """
 
     name: str
     domain: str
-    size: tuple[int, int]
-    data_note: str
-    config: TRMConfig
-    settings: TrainSettings
-    train_puzzles: int
-    puzzles: Callable[[int, int, Split], PuzzleSet]
-    stages: Callable[[int, int], tuple[Stage, ...]]
+    size: int
+    vocab_size: int
+    measure: str
+    judged: tuple[int, int]
+    draw: Draw
+
+    @property
+    def seq_len(self) -> int:
+        """Tokens of a puzzle."""
+        return self.size**2
+
+    def puzzles(self, count: int, seed: int, split: Split, *, within: tuple[int, int] | None = None, size: int | None = None) -> PuzzleSet:
+        """`count` distinct puzzles; within: range of the measure, by default `judged`; size: of smaller mazes on a board of this one."""
+        return self.draw(count, seed, split, within or self.judged, size or self.size)
 
 
-def _sudoku_6x6(count: int, seed: int, split: Split) -> PuzzleSet:
-    return sudoku_set(6, count, seed, split, givens=(14, 24))
-
-
-def _sudoku_6x6_stages(count: int, seed: int) -> tuple[Stage, ...]:
-    """Sparse boards first: they ask for elimination over every row, column and box. Then the range the model is judged by.
-
-    Seven times as many of them for the end: with the first few thousand alone, training ran ahead of held-out accuracy (91 % against 80 %).
-    """
-    return (
-        Stage(0, sudoku_set(6, count, seed, "train", givens=(9, 22))),
-        Stage(1_300, sudoku_set(6, count, seed, "train", givens=(14, 24))),
-        Stage(1_953, sudoku_set(6, 7 * count, seed, "train", givens=(14, 24))),
-    )
-
-
-TASKS = {
-    "sudoku-6x6": Task(
-        name="sudoku-6x6",
-        domain="sudoku",
-        size=(6, 6),
-        data_note="9 to 22 givens, later 14 to 24; one solution each; no held-out solution was trained on, whatever its digits are called",
-        config=TRMConfig(
-            vocab_size=8,
-            seq_len=36,
-            hidden_size=128,
-            num_heads=4,
-            H_cycles=3,
-            L_cycles=4,
-            halt_max_steps=8,
-            # The prefix is more than a name of the puzzle: RoPE knows distances only, and four tokens at the front are
-            # what a cell can measure its own row and column against. Without them training stalled.
-            puzzle_emb_ndim=128,
-            puzzle_emb_len=4,
-            forward_dtype="float32",
-        ),
-        settings=TrainSettings(steps=2_400, cooldown=1_100),
-        train_puzzles=5_600,
-        puzzles=_sudoku_6x6,
-        stages=_sudoku_6x6_stages,
-    ),
-}
+GIVENS = {4: (4, 10), 6: (14, 24), 9: (26, 45)}  # of the Sudoku puzzles a model is judged on
 
 
 def get_task(name: str) -> Task:
-    """The task of that name; raises `TrainingError` listing those there are."""
-    try:
-        return TASKS[name]
-    except KeyError:
-        raise TrainingError(f"unknown task {name!r}: choose one of {', '.join(sorted(TASKS))}") from None
+    """The task of that name: sudoku-4x4, sudoku-6x6, sudoku-9x9, or maze-NxN with N odd. Raises `TrainingError`."""
+    found = re.fullmatch(r"(sudoku|maze)-(\d{1,3})(?:x(\d{1,3}))?", name.strip().lower())
+    size = int(found[2]) if found and found[3] in (None, found[2]) else 0
+    if found and found[1] == "sudoku" and size in GIVENS:
+        return _sudoku(size)
+    if found and found[1] == "maze" and size % 2 and SMALLEST_MAZE <= size <= LARGEST_MAZE:
+        return _maze(size)
+    known = ", ".join(f"sudoku-{n}x{n}" for n in GIVENS)
+    raise TrainingError(f"unknown task {name[:40]!r}: choose {known}, or maze-NxN with N odd, {SMALLEST_MAZE} to {LARGEST_MAZE}")
+
+
+def _sudoku(size: int) -> Task:
+    def draw(count: int, seed: int, split: Split, givens: tuple[int, int], _: int) -> PuzzleSet:
+        return sudoku_set(size, count, seed, split, givens)
+
+    assert size in BOX_SHAPES
+    return Task(f"sudoku-{size}x{size}", "sudoku", size, size + 2, "givens", GIVENS[size], draw)
+
+
+def _maze(size: int) -> Task:
+    def draw(count: int, seed: int, split: Split, steps: tuple[int, int], inner: int) -> PuzzleSet:
+        return maze_set(inner, count, seed, split, steps, board=size)
+
+    return Task(f"maze-{size}x{size}", "maze", size, 6, "path", (4, size**2), draw)

@@ -20,15 +20,18 @@ import torch
 
 from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
-from laser_studio.lab.data import PuzzleSet, relabel_digits
+from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.losses import supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
-from laser_studio.settings import setting, settings
-from laser_studio.trm import TRM, TRMConfig
+from laser_studio.settings import describe, setting, settings
+from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 from laser_studio.trm.model import Carry
 
 STATE_FILE = "training_state.pt"
+BEST_FOLDER = "best"
+LOG_FILE = "log.csv"
+FREE = ("steps", "eval_every", "save_every", "target", "patience", "compile")  # may change between a stop and a resume
 
 
 @settings(TrainingError)
@@ -41,9 +44,16 @@ class TrainSettings:
     warmup: int = setting(default=100, low=0, high=1_000_000, unit="optimiser steps", help="Steps over which the rate rises linearly.")
     cooldown: int = setting(default=0, low=0, high=1_000_000, unit="optimiser steps", help="Last steps, over which it falls to zero.")
     weight_decay: float = setting(default=0.1, low=0, high=10, help="AdamW weight decay.")
+    beta1: float = setting(default=0.9, low=0, high=0.999999, help="AdamW decay of the mean gradient.")
+    beta2: float = setting(default=0.95, low=0, high=0.999999, help="AdamW decay of the mean squared gradient.")
     puzzle_emb_lr: float = setting(default=1e-2, low=0, high=1, help="SignSGD rate of the puzzle embedding.")
     ema: float = setting(default=0.999, low=0, high=0.999999, help="Decay of the weight average that is evaluated and saved.")
-    augment: bool = setting(default=True, help="Relabel the digits of each puzzle at random.")
+    augment: bool = setting(default=True, help="Turn each puzzle into a random symmetric image of it.")
+    compile: bool = setting(default=False, help="Compile the net with torch.compile: faster steps after minutes of compiling.")
+    target: float = setting(default=0, low=0, high=1, help="Exact validation accuracy at which the run ends early; 0: never.")
+    patience: int = setting(
+        default=0, low=0, high=10_000, unit="evaluations", help="Evaluations without a better one that end it; 0: never."
+    )
     seed: int = setting(default=0, low=0, high=2**31 - 1, help="Seed of weights, order, augmentation and exploration.")
     eval_every: int = setting(default=100, low=1, high=1_000_000, unit="optimiser steps", help="Distance between evaluations.")
     save_every: int = setting(default=100, low=1, high=1_000_000, unit="optimiser steps", help="Distance between saved states.")
@@ -51,7 +61,10 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Progress:
-    """What one optimiser step reports: loss of the step, exact share over the last samples that halted, seconds left."""
+    """What one optimiser step reports: loss of the step, exact share over the last samples that halted, seconds left.
+
+    accuracy: of the last evaluation on validation puzzles, None before the first.
+    """
 
     step: int
     steps: int
@@ -75,17 +88,23 @@ class Trainer:
     def __init__(self, config: TRMConfig, settings: TrainSettings, stages: Sequence[Stage], device: torch.device) -> None:
         self.config, self.settings, self.stages, self.device = config, settings, tuple(stages), device
         self.model = TRM(config, seed=settings.seed).to(device).train()
+        if settings.compile:
+            self.model.net.compile()  # in place: the names of the weights stay as they are
         self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
         self.sampling = torch.Generator().manual_seed(settings.seed + 2)
         embedding = [p for name, p in self.model.named_parameters() if name == "embedding.puzzles"]
         others = [p for name, p in self.model.named_parameters() if name != "embedding.puzzles"]
-        self.adam = torch.optim.AdamW(others, lr=settings.lr, betas=(0.9, 0.95), weight_decay=settings.weight_decay, fused=True)
+        self.adam = torch.optim.AdamW(
+            others, lr=settings.lr, betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay, fused=True
+        )
         self.sign = SignSGD(embedding, settings.puzzle_emb_lr, settings.weight_decay) if embedding else None
         self.ema = WeightAverage(self.model, settings.ema)
         self.step = 0
         self.seconds = 0.0  # spent in optimiser steps so far, over all sittings
         self.carry: Carry | None = None
         self.recent: deque[float] = deque(maxlen=10 * settings.batch_size)
+        self.losses: list[float] = []  # since the last evaluation
+        self.evaluations: list[tuple[int, float]] = []  # (step, exact accuracy) of all so far
 
     def advance(self) -> float:
         """One optimiser step; returns its loss."""
@@ -108,14 +127,33 @@ class Trainer:
         self.step += 1
         self.recent.extend(loss.exact[carry.halted].float().tolist())
         value = float(loss.total.detach())  # waits for the device, so the time is real
+        self.losses.append(value)
         self.seconds += time.monotonic() - started
         return value
+
+    @property
+    def best(self) -> tuple[int, float] | None:
+        """Step and exact accuracy of the best evaluation, the latest of equals; None before the first."""
+        return max(self.evaluations, key=lambda one: (one[1], one[0]), default=None)
+
+    def enough(self) -> bool:
+        """Whether the run may end before its last step: the target is reached, or patience is over."""
+        best, settings = self.best, self.settings
+        if best is None:
+            return False
+        since = sum(step > best[0] for step, _ in self.evaluations)
+        return bool(settings.target and best[1] >= settings.target) or bool(settings.patience and since >= settings.patience)
 
     def _rate_share(self) -> float:
         """Part of the learning rate in force: rises over `warmup`, falls over `cooldown`, 1 in between."""
         rising = (self.step + 1) / max(1, self.settings.warmup)
         falling = (self.settings.steps - self.step) / self.settings.cooldown if self.settings.cooldown else 1.0
         return min(1.0, rising, falling)
+
+    @property
+    def training_exact(self) -> float:
+        """Exact share of the last training samples that halted, about ten batches of them."""
+        return sum(self.recent) / max(1, len(self.recent))
 
     @property
     def data(self) -> PuzzleSet:
@@ -129,17 +167,15 @@ class Trainer:
         return model
 
     def _draw(self) -> dict[str, torch.Tensor]:
-        data = self.data
-        picked = torch.randint(len(data), (self.settings.batch_size,), generator=self.sampling)
-        inputs, labels = data.inputs[picked], data.labels[picked]
-        if self.settings.augment:
-            inputs, labels = relabel_digits(inputs, labels, data.digits, self.sampling)
+        inputs, labels = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
         batch = {"inputs": inputs, "labels": labels, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _identity(self) -> str:
-        # Settings that only say how long to go on may change between a stop and a resume; all others may not.
-        fixed = {k: v for k, v in asdict(self.settings).items() if k not in ("steps", "eval_every", "save_every")}
+        # Settings that only say how long to go on may change between a stop and a resume; all others may not. What is at its
+        # default is left out, so that a setting that is new in a later version does not make older runs strangers.
+        default = describe(TrainSettings)
+        fixed = {k: v for k, v in asdict(self.settings).items() if k not in FREE and v != default[k].default}
         text = json.dumps([asdict(self.config), fixed, [stage.start for stage in self.stages]], sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for stage in self.stages:
@@ -160,6 +196,8 @@ class Trainer:
             "sampling": self.sampling.get_state(),
             "exploration": self.model.exploration.get_state(),
             "recent": list(self.recent),
+            "losses": self.losses,
+            "evaluations": self.evaluations,
         }
         with atomic_path(path) as temporary:
             torch.save(state, temporary)
@@ -180,6 +218,7 @@ class Trainer:
             assert self.model.exploration is not None
             self.model.exploration.set_state(state["exploration"].cpu())
             self.recent.extend(state["recent"])
+            self.losses, self.evaluations = state["losses"], [(step, exact) for step, exact in state["evaluations"]]
             self.step, self.seconds = state["step"], state["seconds"]
         except TrainingError:
             raise
@@ -189,47 +228,62 @@ class Trainer:
 
 def fit(
     trainer: Trainer,
-    held_out: PuzzleSet,
+    validation: PuzzleSet,
     folder: Path,
     *,
     on_step: Callable[[Progress], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Accuracy | None:
-    """Train to `settings.steps`, evaluating, logging to `log.csv` and saving on the way; resumes from `folder`.
+) -> bool:
+    """Train to `settings.steps`, or until `Trainer.enough`; resumes from `folder`. Returns whether the run is complete.
 
-    Stops after the current step when `should_stop` says so, saving first. Returns the last accuracy measured.
+    On the way it evaluates on `validation`, logs to `log.csv`, keeps the averaged weights of the best evaluation in `best/` and
+    the whole state in `training_state.pt`. Stops after the current step when `should_stop` says so, saving first.
     """
     settings, state = trainer.settings, folder / STATE_FILE
     if state.exists():
         trainer.load(state)
     folder.mkdir(parents=True, exist_ok=True)
     accuracy, started, first = None, time.monotonic(), trainer.step
-    while trainer.step < settings.steps:
+    while trainer.step < settings.steps and not trainer.enough():
         loss = trainer.advance()
         step = trainer.step
         done = step == settings.steps
         stopping = should_stop is not None and should_stop()
         if step % settings.eval_every == 0 or done:
-            accuracy = evaluate(trainer.averaged(), held_out)
-            _log(folder / "log.csv", step, loss, accuracy)
+            averaged = trainer.averaged()
+            accuracy = evaluate(averaged, validation)
+            trainer.evaluations.append((step, accuracy.exact[-1]))
+            if trainer.best == trainer.evaluations[-1]:
+                save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]})
+            _log(folder / LOG_FILE, trainer, accuracy)
+            trainer.losses.clear()
         if on_step is not None:
-            exact = sum(trainer.recent) / max(1, len(trainer.recent))
             left = (time.monotonic() - started) / (step - first) * (settings.steps - step)
-            on_step(Progress(step, settings.steps, loss, exact, left, accuracy))
-        if step % settings.save_every == 0 or done or stopping:
+            on_step(Progress(step, settings.steps, loss, trainer.training_exact, left, accuracy))
+        if step % settings.save_every == 0 or done or stopping or trainer.enough():
             trainer.save(state)
         if stopping:
             break
-    return accuracy
+    return trainer.step >= settings.steps or trainer.enough()
 
 
-def _log(path: Path, step: int, loss: float, accuracy: Accuracy) -> None:
+def _log(path: Path, trainer: Trainer, accuracy: Accuracy) -> None:
+    """One row more: loss is the mean since the row before, exact_S the validation accuracy after supervision step S."""
     rows: list[dict[str, object]] = []
     if path.exists():
         with path.open(newline="") as file:
-            rows = [dict(row) for row in csv.DictReader(file) if int(row["step"]) < step]  # a resumed run overwrites what it repeats
-    rows.append({"step": step, "loss": f"{loss:.5f}", "exact": f"{accuracy.exact[-1]:.4f}", "cell": f"{accuracy.cell[-1]:.4f}"})
+            rows = [
+                dict(row) for row in csv.DictReader(file) if int(row["step"]) < trainer.step
+            ]  # a resumed run overwrites what it repeats
+    figures: dict[str, float] = {
+        "loss": sum(trainer.losses) / len(trainer.losses),
+        "training_exact": trainer.training_exact,
+        "exact": accuracy.exact[-1],
+        "cell": accuracy.cell[-1],
+        **{f"exact_{number}": exact for number, exact in enumerate(accuracy.exact, 1)},
+    }
+    rows.append({"step": trainer.step, **{name: f"{value:.5f}" for name, value in figures.items()}})
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=["step", "loss", "exact", "cell"])
+        writer = csv.DictWriter(file, fieldnames=["step", *figures])
         writer.writeheader()
         writer.writerows(rows)

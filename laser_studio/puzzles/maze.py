@@ -13,11 +13,10 @@ from laser_studio.puzzles.maze_rules import (
     PATH,
     START,
     WALL,
-    carve,
     distances,
-    room_cells,
+    marked,
+    random_maze,
     shortest_paths,
-    split_of,
 )
 from laser_studio.puzzles.puzzle import CellIssue, Cells, Difficulty, Puzzle
 from laser_studio.puzzles.sudoku_rules import Split
@@ -128,7 +127,7 @@ class Maze(Domain):
         if ends is None:
             return []
         paths = shortest_paths(puzzle.cells, puzzle.height, puzzle.width, *ends, limit)
-        return [_marked(puzzle.cells, path) for path in paths]
+        return [marked(puzzle.cells, path) for path in paths]
 
     def judge(self, puzzle: Puzzle, answer: Cells) -> tuple[tuple[bool, ...], bool | None]:
         """Wrong: a changed wall, start or goal, and a path mark that no shortest path passes. Solved: one shortest path marked."""
@@ -168,20 +167,8 @@ class Maze(Domain):
         hard beyond. Mazes without such a pair of rooms, or of the other split, are thrown away.
         """
         rng = self._generator(seed, size, difficulty, split)
-        low, high = _band(size, difficulty)
-        rooms = room_cells(size)
-        while True:
-            walls = carve(size, rng)
-            if split_of(tuple(walls), size, size) != split:
-                continue
-            start = rooms[int(rng.integers(len(rooms)))]
-            steps = distances(tuple(walls), size, size, start)
-            goals = [room for room in rooms if low <= steps[room] <= high]
-            if not goals:
-                continue
-            walls[start], walls[goals[int(rng.integers(len(goals)))]] = START, GOAL
-            puzzle = Puzzle(self.name, size, size, tuple(walls), None, f"{difficulty}-seed-{seed}", difficulty)
-            return self.with_solution(puzzle)
+        cells, solution = random_maze(size, path_steps(size, difficulty), rng, split)
+        return Puzzle(self.name, size, size, cells, solution, f"{difficulty}-seed-{seed}", difficulty)
 
     # Drawing
 
@@ -190,8 +177,8 @@ class Maze(Domain):
         return ("█", "", "S", "G", "•")[value] if WALL <= value <= PATH else "?"
 
 
-def _band(size: int, difficulty: Difficulty) -> tuple[int, int]:
-    """Inclusive range of the path's length in steps."""
+def path_steps(size: int, difficulty: Difficulty) -> tuple[int, int]:
+    """Inclusive range of the path's length, in steps, that makes a generated maze of this difficulty."""
     return {"easy": (4, size), "medium": (size + 1, 2 * size), "hard": (2 * size + 1, size**2)}[difficulty]
 
 
@@ -205,11 +192,6 @@ def _ends(puzzle: Puzzle) -> tuple[int, int] | None:
     if puzzle.cells.count(START) != 1 or puzzle.cells.count(GOAL) != 1:
         return None
     return puzzle.cells.index(START), puzzle.cells.index(GOAL)
-
-
-def _marked(cells: Cells, path: list[int]) -> Cells:
-    between = set(path[1:-1])
-    return tuple(PATH if cell in between else value for cell, value in enumerate(cells))
 
 
 def _rows(text: str) -> list[str]:

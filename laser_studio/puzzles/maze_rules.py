@@ -99,3 +99,31 @@ def split_of(cells: Cells, height: int, width: int) -> Split:
     views = [turned for grid in (walls, walls[:, ::-1]) for turned in (np.rot90(grid, k) for k in range(4))]
     digest = hashlib.blake2b(min(bytes(view.shape) + view.tobytes() for view in views), digest_size=8).digest()
     return "held-out" if int.from_bytes(digest) % 5 == 0 else "train"
+
+
+def marked(cells: Cells, path: list[int]) -> Cells:
+    """The maze with a path from start to goal drawn in; both ends keep their values."""
+    between = set(path[1:-1])
+    return tuple(PATH if cell in between else value for cell, value in enumerate(cells))
+
+
+def random_maze(size: int, steps: tuple[int, int], rng: np.random.Generator, split: Split) -> tuple[Cells, Cells]:
+    """A perfect maze of that side of the split, and the same with its only path, whose steps are in the inclusive range.
+
+    Mazes of the other side, and those where no goal lies at such a distance from the start that was drawn, are thrown away.
+    """
+    low, high = steps
+    rooms = room_cells(size)
+    while True:
+        walls = carve(size, rng)
+        if split_of(tuple(walls), size, size) != split:
+            continue
+        start = rooms[int(rng.integers(len(rooms)))]
+        far = distances(tuple(walls), size, size, start)
+        goals = [room for room in rooms if low <= far[room] <= high]
+        if not goals:
+            continue
+        goal = goals[int(rng.integers(len(goals)))]
+        walls[start], walls[goal] = START, GOAL
+        cells = tuple(walls)
+        return cells, marked(cells, shortest_paths(cells, size, size, start, goal, 1)[0])

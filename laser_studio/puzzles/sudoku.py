@@ -15,9 +15,8 @@ from laser_studio.puzzles.sudoku_rules import (
     Search,
     SearchTooLongError,
     Split,
-    dig,
     guesses_to_prove,
-    random_solution,
+    random_puzzle,
     units_of_cells,
 )
 from laser_studio.puzzles.text import clean, shown
@@ -186,8 +185,7 @@ class Sudoku(Domain):
         rng = self._generator(seed, size, difficulty, split)
         band = BANDS[size][difficulty]
         while True:
-            solution = random_solution(size, rng, split)
-            cells = dig(solution, int(rng.integers(band.givens[0], band.givens[1] + 1)), rng)
+            cells, solution = random_puzzle(size, band.givens, rng, split)
             puzzle = Puzzle(self.name, size, size, cells, solution, f"{difficulty}-seed-{seed}", difficulty)
             if band.holds(self.measures(puzzle)):
                 return puzzle

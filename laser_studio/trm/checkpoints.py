@@ -91,11 +91,12 @@ def load_checkpoint(path_or_hub_ref: str | Path, device: str | torch.device = "a
     return model.to(target)
 
 
-def save_checkpoint(model: TRM, folder: str | Path, *, details: Mapping[str, Any] | None = None) -> None:
+def save_checkpoint(model: TRM, folder: str | Path, *, details: Mapping[str, Any] | None = None, half: bool = False) -> None:
     """Write `model.safetensors` and `config.json` into `folder`; a reader sees the old pair or the new one, never half a file.
 
     details: what to remember about the model (task, domain, accuracy …), as JSON; by default what the model was loaded
-    with. `load_checkpoint` gives back every tensor bit for bit. Raises `CheckpointError` where it cannot be written.
+    with. `load_checkpoint` gives back every tensor bit for bit; with `half`, fp32 tensors go to disk as fp16 and come back as
+    fp32 rounded that way. Raises `CheckpointError` where it cannot be written.
     """
     folder = Path(folder)
     if details is None:
@@ -107,6 +108,8 @@ def save_checkpoint(model: TRM, folder: str | Path, *, details: Mapping[str, Any
         raise CheckpointError(f"details cannot be written as JSON: {failure}") from None
     # clone: safetensors refuses tensors that share memory, and a view would drag its whole storage along
     tensors = {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in model.state_dict().items()}
+    if half:
+        tensors = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
     try:
         # Both are written before either is renamed, so that old and new files mix only if the process dies between two renames.
         with atomic_path(folder / CONFIG_FILE) as config, atomic_path(folder / WEIGHTS_FILE) as weights:
@@ -399,6 +402,8 @@ def _read_own(file: Path, seq_len: int | None) -> _Loaded:
     wrong = [key for key, tensor in tensors.items() if not _is_plain_tensor(tensor)]
     if wrong:
         raise CheckpointError(f"{name} holds tensors that are not floating-point: {_first(wrong)}")
+    # Halves are a saving of disk only: the model computes as it was trained.
+    tensors = {key: tensor.float() if tensor.dtype == torch.float16 else tensor for key, tensor in tensors.items()}
     return _Loaded(config, tensors, {"source": "laser-studio", **details, "file": file.name})
 
 

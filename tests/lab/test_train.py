@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from laser_studio.errors import TrainingError
-from laser_studio.lab.data import relabel_digits, sudoku_set
+from laser_studio.lab import runs
+from laser_studio.lab.augment import SquareSymmetry, SudokuSymmetry, apply
+from laser_studio.lab.data import maze_set, sudoku_set
 from laser_studio.lab.evaluate import evaluate
 from laser_studio.lab.losses import IGNORED, supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
+from laser_studio.lab.recipes import PRESETS, get_recipe
+from laser_studio.lab.runs import Observer, run
 from laser_studio.lab.train import STATE_FILE, Progress, Stage, Trainer, TrainSettings, fit
-from laser_studio.puzzles.sudoku_rules import count_solutions, relabelled, split_of
-from laser_studio.trm import TRM, Outputs, TRMConfig
+from laser_studio.puzzles import Puzzle, get_domain
+from laser_studio.puzzles.sudoku_rules import count_solutions, split_of
+from laser_studio.trm import TRM, Outputs, TRMConfig, load_checkpoint
 from laser_studio.trm.stablemax import log_stablemax
 
 CONFIG = TRMConfig(
@@ -59,15 +67,39 @@ def test_loss_is_the_mean_over_samples_of_cell_means_and_half_the_halting_loss()
     assert loss.exact.tolist() == [False, False, True]
 
 
-def test_relabelling_renames_digits_alike_in_puzzle_and_solution() -> None:
-    data = sudoku_set(6, 20, 0, "train", (9, 18))
-    inputs, labels = relabel_digits(data.inputs, data.labels, 6, torch.Generator().manual_seed(1))
-    assert not torch.equal(labels, data.labels)
-    for new, old, puzzle, before in zip(labels, data.labels, inputs, data.inputs, strict=True):
-        assert relabelled(tuple((new - 1).tolist())) == relabelled(tuple((old - 1).tolist()))
-        given = puzzle > 1
-        assert torch.equal(given, before > 1)
-        assert torch.equal(puzzle[given], new[given])
+@pytest.mark.parametrize("size", [4, 6, 9])
+def test_sudoku_images_are_solutions_of_images_and_keep_their_side_of_the_split(size: int) -> None:
+    domain = get_domain("sudoku")
+    data = sudoku_set(size, 6, 0, "train", (size**2 // 2, size**2 // 2 + 4))
+    generator = torch.Generator().manual_seed(1)
+    cells, names = data.symmetry.draw(len(data), generator)
+    inputs, labels = apply(data.inputs, cells, names), apply(data.labels, cells, names)
+    assert not torch.equal(inputs, data.inputs)
+    for before, puzzle, solution in zip(data.inputs.tolist(), (inputs - 1).tolist(), (labels - 1).tolist(), strict=True):
+        image = Puzzle("sudoku", size, size, tuple(puzzle))
+        assert domain.solutions(image, 2) == [tuple(solution)]
+        assert sum(value > 0 for value in puzzle) == sum(token > 1 for token in before)
+        assert split_of(tuple(puzzle), tuple(solution)) == "train"
+
+
+def test_all_orders_of_rows_columns_and_names_are_drawn() -> None:
+    cells, names = SudokuSymmetry(4).draw(4_000, torch.Generator().manual_seed(2))
+    assert len({tuple(row) for row in cells.tolist()}) == 128  # 2 · (2 · 2 · 2)²
+    assert len({tuple(row) for row in names.tolist()}) == 24
+    assert names[:, :2].unique(dim=0).tolist() == [[0, 1]]
+    assert len({tuple(row) for row in SquareSymmetry(3).draw(200, torch.Generator().manual_seed(2))[0].tolist()}) == 8
+
+
+def test_mazes_small_ones_on_a_larger_board_and_images_keep_their_only_path() -> None:
+    domain = get_domain("maze")
+    generator = torch.Generator().manual_seed(3)
+    for size, board in ((7, 7), (5, 9)):
+        data = maze_set(size, 20, 0, "train", (4, 12), board=board)
+        inputs, labels = data.sample(20, generator, augment=True)
+        for puzzle, solution in zip((inputs - 1).tolist(), (labels - 1).tolist(), strict=True):
+            maze = Puzzle("maze", board, board, tuple(puzzle))
+            assert domain.solutions(maze, 2) == [tuple(solution)]
+            assert 4 <= domain.measures(maze)["path"] <= 12
 
 
 def test_sets_hold_distinct_puzzles_with_one_solution_on_their_side_of_the_split() -> None:
@@ -75,7 +107,7 @@ def test_sets_hold_distinct_puzzles_with_one_solution_on_their_side_of_the_split
         data = sudoku_set(6, 30, 3, split, (9, 18))
         assert len({tuple(row) for row in data.inputs.tolist()}) == 30
         for puzzle, solution in zip((data.inputs - 1).tolist(), (data.labels - 1).tolist(), strict=True):
-            assert split_of(tuple(solution)) == split
+            assert split_of(tuple(puzzle), tuple(solution)) == split
             assert count_solutions(tuple(puzzle)) == 1
             assert all(p in (0, s) for p, s in zip(puzzle, solution, strict=True))
 
@@ -164,3 +196,104 @@ def test_evaluation_counts_exact_and_cell_accuracy_per_supervision_step() -> Non
 def test_settings_outside_their_range_are_refused_by_name(field: str, value: object) -> None:
     with pytest.raises(TrainingError, match=field):
         TrainSettings(**{field: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("variant", ["attention", "mixer"])
+def test_every_task_has_a_recipe_in_every_preset(preset: str, variant: str) -> None:
+    for task in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "maze-9x9", "maze-13"):
+        recipe = get_recipe(task, variant=variant, preset=preset)
+        assert recipe.variant == variant and recipe.model.seq_len == recipe.task.size**2
+    official = get_recipe("sudoku-9x9", variant=variant, preset="official")
+    assert (official.model.hidden_size, official.model.L_cycles, official.train.lr, official.train.weight_decay) == (512, 6, 1e-4, 1.0)
+
+
+def test_recipes_take_a_file_then_single_fields_and_give_themselves_again(tmp_path: Path) -> None:
+    written = tmp_path / "recipe.yaml"
+    written.write_text(
+        "model: {mlp_t: true, hidden_size: 64}\ntrain: {lr: 0.002, steps: 7}\ndata: {phases: [{puzzles: 30}, {start: 3, puzzles: 20}]}"
+    )
+    recipe = get_recipe("sudoku-4x4", file=written, changes=["train.steps=9", "model.L_cycles=3"])
+    assert (recipe.variant, recipe.model.hidden_size, recipe.model.L_cycles) == ("mixer", 64, 3)
+    assert (recipe.train.lr, recipe.train.steps) == (0.002, 9)
+    assert [(stage.start, len(stage.data)) for stage in recipe.stages()] == [(0, 30), (3, 20)]
+    again = tmp_path / "again.yaml"
+    again.write_text(recipe.text())
+    same = get_recipe("sudoku-4x4", preset="official", file=again)
+    assert (same.model, same.train, same.data) == (recipe.model, recipe.train, recipe.data)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"task": "chess"}, "sudoku-6x6"),
+        ({"task": "maze-10"}, "N odd"),
+        ({"variant": "rnn"}, "attention or mixer"),
+        ({"preset": "tpu"}, "laptop"),
+        ({"changes": ["lr=1"]}, "SECTION.FIELD=VALUE"),
+        ({"changes": ["train.lr=[1"]}, "cannot be read"),
+        ({"changes": ["train.speed=1"]}, "speed"),
+        ({"changes": ["optimiser.lr=1"]}, "unknown section"),
+        ({"changes": ["model.seq_len=9"]}, "leave both out"),
+        ({"changes": ["data.phases=[{start: 5}]"]}, "starts at step 0"),
+        ({"changes": ["data.phases=[{size: 4}]"]}, "only mazes"),
+    ],
+)
+def test_recipes_that_cannot_be_are_refused_with_the_reason(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(TrainingError, match=re.escape(message)):
+        get_recipe(**{"task": "sudoku-6x6", **arguments})
+
+
+@pytest.mark.parametrize("text", ["- a list", "model: 3", "model: {x: &a 1}", "{", "\xff"])
+def test_recipe_files_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(TrainingError, match=r"recipe\.yaml"):
+        get_recipe("sudoku-4x4", file=path)
+
+
+TINY = ["model.hidden_size=32", "model.puzzle_emb_ndim=32", "model.num_heads=2", "model.L_layers=1", "model.H_cycles=1", "model.L_cycles=2"]
+BRIEF = ["train.batch_size=8", "train.steps=40", "train.eval_every=20", "train.warmup=2", "train.lr=0.01", "data.phases=[{puzzles: 40}]"]
+SMOKE = [("sudoku-4x4", "attention"), ("sudoku-6x6", "mixer"), ("sudoku-9x9", "mixer"), ("maze-7", "attention"), ("maze-9", "mixer")]
+
+
+@pytest.mark.parametrize(("task", "variant"), SMOKE)
+def test_a_run_of_every_kind_ends_with_a_model_its_card_and_its_curve(
+    task: str, variant: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Loss falls, a stopped run resumes to the same losses, log and weights, and what is exported measures as its card says."""
+    monkeypatch.setattr(runs, "VALIDATION_PUZZLES", 10)
+    recipe = get_recipe(task, variant=variant, changes=[*TINY, *BRIEF])
+    seen: list[Progress] = []
+    whole = run(recipe, tmp_path / "whole", CPU, command="train it", held_out=10, observer=Observer(on_step=seen.append))
+    assert whole is not None and len(seen) == 40
+    assert sum(p.loss for p in seen[-5:]) < 0.985 * sum(p.loss for p in seen[:5])
+    halves: list[Progress] = []
+    stopping = Observer(on_step=halves.append, should_stop=lambda: len(halves) == 13)
+    assert run(recipe, tmp_path / "parts", CPU, command="train it", held_out=10, observer=stopping) is None
+    resumed = run(recipe, tmp_path / "parts", CPU, command="train it", held_out=10, observer=Observer(on_step=halves.append))
+    assert resumed is not None and [p.loss for p in halves] == [p.loss for p in seen]
+    for name in ("recipe.yaml", "curve.svg"):
+        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
+    assert (whole.folder / "curve.svg").read_text().startswith("<?xml")
+    model, twin = load_checkpoint(whole.folder), load_checkpoint(resumed.folder)
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in model.state_dict().items())
+    assert all(value.dtype == torch.float32 for value in model.state_dict().values())
+    assert evaluate(model, recipe.held_out(10)) == whole.accuracy
+    assert model.details["exact_accuracy"] == whole.accuracy.exact[-1]
+    card = (whole.folder / "README.md").read_text()
+    assert "`train it`" in card and f"{100 * whole.accuracy.cell[-1]:.1f} % of all cells" in card
+    sections = yaml.safe_load((whole.folder / "recipe.yaml").read_text())
+    assert sections["train"]["steps"] == 40
+
+
+def test_target_and_patience_end_a_run(tmp_path: Path) -> None:
+    held_out = sudoku_set(4, 10, 0, "held-out", (6, 10))
+    trainer = tiny_trainer(replace(SETTINGS, steps=40, eval_every=2, patience=2))
+    trainer.evaluations = [(0, 0.9)]  # better than anything this run will reach
+    assert fit(trainer, held_out, tmp_path / "patience") and trainer.step == 4
+    assert trainer.best == (0, 0.9) and not (tmp_path / "patience" / "best").exists()
+    trainer = tiny_trainer(replace(SETTINGS, steps=40, eval_every=2, target=0.8))
+    assert not trainer.enough()
+    trainer.evaluations = [(0, 0.8)]
+    assert trainer.enough() and fit(trainer, held_out, tmp_path / "target") and trainer.step == 0

@@ -1,0 +1,75 @@
+"""A whole training run: sets, training, choice of the weights, evaluation, export with card and curve. The command line calls this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from laser_studio.errors import TrainingError
+from laser_studio.lab.card import export
+from laser_studio.lab.curve import draw_curve
+from laser_studio.lab.evaluate import Accuracy, evaluate
+from laser_studio.lab.recipes import Recipe
+from laser_studio.lab.train import BEST_FOLDER, LOG_FILE, Progress, Trainer, fit
+from laser_studio.trm import load_checkpoint
+
+MODEL_FOLDER = "model"
+CURVE_FILE = "curve.svg"
+VALIDATION_PUZZLES = 200  # of their own seed: weights are chosen on them, never on the puzzles the accuracy is measured on
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished run: where its model is, and its exact and cell accuracy on held-out puzzles."""
+
+    folder: Path
+    accuracy: Accuracy
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Who wants to know: all optional; texts are one line each, `on_evaluated` is told how many puzzles were just done."""
+
+    on_text: Callable[[str], object] = lambda _: None
+    on_step: Callable[[Progress], None] | None = None
+    on_evaluated: Callable[[int], object] = lambda _: None
+    should_stop: Callable[[], bool] | None = None
+
+
+def run(
+    recipe: Recipe, folder: Path, device: torch.device, *, command: str, held_out: int = 1000, observer: Observer | None = None
+) -> Trained | None:
+    """Train a recipe in `folder`, resuming what is there; None where it was stopped before its end.
+
+    What is exported to `folder/model` are the averaged weights of the best validation, in half precision, and the accuracy is theirs
+    as read back from disk. The curve is drawn whenever training ends or is stopped after an evaluation.
+    """
+    told = observer or Observer()
+    told.on_text(f"drawing {sum(phase.puzzles for phase in recipe.data.phases):,} training puzzles of {recipe.task.name} …")
+    trainer = Trainer(recipe.model, recipe.train, recipe.stages(), device)
+    validation = recipe.task.puzzles(VALIDATION_PUZZLES, recipe.train.seed + 1, "held-out")
+    complete = fit(trainer, validation, folder, on_step=told.on_step, should_stop=told.should_stop)
+    if (folder / LOG_FILE).exists():
+        draw_curve(folder / LOG_FILE, folder / CURVE_FILE, title=f"{recipe.task.name}, {recipe.variant}")
+    if not complete:
+        return None
+    best = trainer.best
+    if best is None:
+        raise TrainingError("the run was never evaluated: give it more steps, or a smaller train.eval_every")
+    told.on_text(f"measuring the weights of step {best[0]:,} on {held_out:,} held-out puzzles …")
+    model = load_checkpoint(folder / BEST_FOLDER, device=str(device))
+    target = folder / MODEL_FOLDER
+    accuracy = export(
+        model,
+        trainer,
+        recipe,
+        lambda rounded: evaluate(rounded, recipe.held_out(held_out), on_batch=told.on_evaluated),
+        command=command,
+        step=best[0],
+        folder=target,
+    )
+    draw_curve(folder / LOG_FILE, target / CURVE_FILE, title=f"{recipe.task.name}, {recipe.variant}")
+    return Trained(target, accuracy)
