@@ -66,10 +66,10 @@ class Sums:
 class Seen(Sums):
     """The sums of one observation, read from the device when asked for; rows that are not finite show by their ‖x‖².
 
-    total: ‖x‖², a fp32 scalar; row_sum: (D,); rows: N; stored: z (N, k), None where x itself was kept.
+    total: ‖x‖², a fp32 scalar or its value; row_sum: (D,); rows: N; stored: z (N, k), None where x itself was kept.
     """
 
-    def __init__(self, total: Tensor, row_sum: Tensor, rows: int, stored: Tensor | None) -> None:
+    def __init__(self, total: Tensor | float, row_sum: Tensor, rows: int, stored: Tensor | None) -> None:
         self.total, self._row_sum, self.rows, self.stored = total, row_sum, rows, stored
         self._values: tuple[float, float, int] | None = None
 
@@ -81,8 +81,7 @@ class Seen(Sums):
     def values(self) -> tuple[float, float, int]:
         """(‖z‖², ‖x‖², N) on the host; waits for the device once."""
         if self._values is None:
-            both = (self.total if self.stored is None else energy(self.stored)), self.total
-            kept, total = [x.item() for x in both] if self.total.is_cpu else torch.stack(both).tolist()
+            kept, total = on_host((self.total if self.stored is None else energy(self.stored), self.total))
             self._values = kept, total, self.rows
         return self._values
 
@@ -108,8 +107,29 @@ def energy(x: Tensor) -> Tensor:
     Summed in pairs or row by row: `dot` and a `norm` of everything are off by up to 4e-5, enough to miss ε = 1.
     """
     if x.numel() > LARGE:  # the squares would not stay in the cache
-        x = torch.linalg.vector_norm(x, dim=-1)
+        return torch.linalg.vector_norm(x, dim=-1).square_().sum()
     return x.square().sum()
+
+
+def free_to_read(x: Tensor) -> bool:
+    """Whether a value can be read without waiting for work that was handed to a device."""
+    return x.is_cpu
+
+
+def on_host(scalars: Sequence[Tensor | float]) -> list[float]:
+    """The values of scalars, some of which may be known already, after one wait for each device."""
+    values: list[float] = []
+    waiting: dict[torch.device, list[tuple[int, Tensor]]] = {}
+    for index, each in enumerate(scalars):
+        if isinstance(each, Tensor) and not free_to_read(each):
+            waiting.setdefault(each.device, []).append((index, each))
+            values.append(math.nan)  # until it is read
+        else:
+            values.append(each if isinstance(each, float) else each.item())
+    for several in waiting.values():
+        for (index, _), value in zip(several, torch.stack([each for _, each in several]).tolist(), strict=True):
+            values[index] = value
+    return values
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -28,15 +29,21 @@ def _random(rows: int, columns: int, generator: torch.Generator, device: torch.d
     return torch.randn(rows, columns, generator=generator).to(device)
 
 
+@lru_cache(maxsize=8)
+def ones(count: int, device: torch.device) -> Tensor:
+    """(count,) ones, fp32, not to be changed: kept, because the sites of a module see the same number of rows again and again."""
+    return torch.ones(count, dtype=torch.float32, device=device)
+
+
 def _solvable(x: Tensor) -> Tensor:
     # MPS has neither fp64 nor these factorisations.
-    return x.cpu() if x.device.type == "mps" else x
+    return x.cpu() if x.is_mps else x
 
 
 def householder(x: Tensor) -> tuple[Tensor, Tensor]:
     """Reduced QR of x (…, D, m), m ≤ D: Q (…, D, m) with orthonormal columns whatever the rank of x, and R (…, m, m)."""
     q, r = torch.linalg.qr(_solvable(x))
-    return q.to(x.device), r.to(x.device)
+    return (q.to(x.device), r.to(x.device)) if x.is_mps else (q, r)
 
 
 def without(basis: Tensor, x: Tensor) -> Tensor:
@@ -61,17 +68,24 @@ def orthonormalised(matrices: Sequence[Tensor]) -> list[Tensor]:
 
     On a GPU matrices of equal shape go together: there a batch costs hardly more than one. On a CPU it only costs a copy.
     """
+    if not any(matrix.is_cuda for matrix in matrices):
+        return [_positive(matrix) for matrix in matrices]
     found: list[Tensor | None] = [None] * len(matrices)
     together: dict[object, list[int]] = {}
     for index, matrix in enumerate(matrices):
         together.setdefault((matrix.shape, matrix.device) if matrix.is_cuda else index, []).append(index)
     for indices in together.values():
         one = len(indices) == 1
-        q, r = householder(matrices[indices[0]] if one else torch.stack([matrices[index] for index in indices]))
-        q.mul_(torch.copysign(r.new_ones(()), r.diagonal(dim1=-2, dim2=-1)).unsqueeze(-2))
+        q = _positive(matrices[indices[0]] if one else torch.stack([matrices[index] for index in indices]))
         for index, each in zip(indices, (q,) if one else q, strict=True):
             found[index] = each
     return [each for each in found if each is not None]
+
+
+def _positive(x: Tensor) -> Tensor:
+    q, r = householder(x)
+    signs = torch.copysign(ones(1, r.device), r.diagonal(dim1=-2, dim2=-1))
+    return q.mul_(signs if x.ndim == 2 else signs.unsqueeze(-2))
 
 
 def leading_directions(sketch: Tensor, basis: Tensor, total: float) -> tuple[Tensor, Tensor]:

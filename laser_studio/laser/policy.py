@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 from pydantic import field_validator, model_validator
@@ -144,6 +145,7 @@ def _part(text: str) -> float:
     return value
 
 
+@lru_cache(maxsize=1024)
 def _absolute(rank: Rank, dim: int) -> int:
     wanted = rank if isinstance(rank, int) else round(_part(rank) * dim)
     return min(max(wanted, 1), dim)

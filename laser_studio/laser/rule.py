@@ -71,9 +71,11 @@ def falls(fidelity: float, reference: float, policy: LaserPolicy) -> bool:
 def judge(standing: Standing, policy: LaserPolicy, *, fidelity: float, rank: int, max_rank: int, held: bool) -> Verdict:
     """The rule on one window: fidelity F ∈ [0, 1] as `policy.measure` has it, the rank in force, whether X is at hand for a reset."""
     resting = standing.rest > 0
-    after = replace(standing, rest=max(standing.rest - 1, 0))
+    after = replace(standing, rest=standing.rest - 1) if resting else standing
     if reaches(fidelity, policy):
-        return Verdict("keep", "resting after a reset" if resting else "F ≥ ε", replace(after, misses=0, saturated=False, settled_at=None))
+        if after.misses or after.saturated:
+            after = replace(after, misses=0, saturated=False, settled_at=None)
+        return Verdict("keep", "resting after a reset" if resting else "F ≥ ε", after)
     if after.saturated:
         if after.settled_at is None or abs(fidelity - after.settled_at) <= SATURATED_DRIFT:
             settled = fidelity if after.settled_at is None else after.settled_at

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import islice
 from time import perf_counter
 from typing import NamedTuple
 
@@ -18,8 +20,8 @@ from torch import Tensor
 
 from laser_studio.errors import LaserStudioError
 from laser_studio.laser import rule
-from laser_studio.laser.event import HeldWindow, Seen, Sketched, Sums, TrackerEvent, Window, energy
-from laser_studio.laser.linalg import directions_outside, orthonormalised, private_generator, steady_signs, turned
+from laser_studio.laser.event import HeldWindow, Seen, Sketched, Sums, TrackerEvent, Window, energy, free_to_read, on_host
+from laser_studio.laser.linalg import directions_outside, ones, orthonormalised, private_generator, steady_signs, turned
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.rule import Standing, State, Verdict
 
@@ -31,11 +33,11 @@ MOST_PARTS = 64  # observations of one window that are remembered singly
 class Part(NamedTuple):
     """One observation of the open window, or several finite ones as one.
 
-    total: ‖X‖², a scalar on the device; rows: N; row_sum: (D,); sample: rows drawn from X with the number that each stands
-    for, where the basis may grow; held: X itself, where it is held.
+    total: ‖X‖², its value where that is free to read, else a scalar on the device; rows: N; row_sum: (D,); sample: rows drawn from X
+    with the number that each stands for, where the basis may grow; held: X itself, where it is held.
     """
 
-    total: Tensor
+    total: Tensor | float
     rows: int
     row_sum: Tensor
     sample: tuple[tuple[Tensor, float], ...]
@@ -171,7 +173,7 @@ class SubspaceTracker:
         asked = old.rank_asked or policy.rank_for(self.dim) != old.policy.rank_for(self.dim)
         new = replace(old, policy=policy, standing=old.standing.refreshed(), rank_asked=asked and old.basis is not None)
         if not old.open.parts:  # nothing seen yet: the window can still open under the new settings
-            new = replace(new, holds=self._holds(new))
+            new = replace(new, holds=self._holds(policy, new.standing, new.basis))
         self.restore(new)
 
     def snapshot(self) -> Snapshot:
@@ -259,9 +261,10 @@ class SubspaceTracker:
             raise LaserStudioError(f"{where} needs activations whose last axis is {self.dim}, got shape {tuple(x.shape)}")
         if self.device is None:
             self.device = x.device
-        elif x.device.type != self.device.type or self.device.index not in (None, x.device.index):
+        elif x.device != self.device and (x.device.type != self.device.type or self.device.index not in (None, x.device.index)):
             raise LaserStudioError(f"{where} lives on {self.device}, got activations on {x.device}: make a tracker per device")
-        x = x.detach()
+        if x.requires_grad:
+            x = x.detach()
         return x if x.ndim == 2 else x.reshape(-1, self.dim)
 
     def _observe(self, x: Tensor, rows: Tensor, started: float) -> TrackerEvent:
@@ -269,25 +272,27 @@ class SubspaceTracker:
         basis, sketch = state.basis, opened.sketch
         if rows.dtype != torch.float32:
             rows = rows.float()
-        total = energy(rows)
-        known = _free_to_read(total)  # elsewhere a look at `total` would wait for the device
-        if known and not total.item() < math.inf:
-            return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), rows.shape[0], None))
+        total: Tensor | float = (squares := energy(rows))
+        if free_to_read(squares):  # elsewhere a look would wait for the device
+            total = squares.item()
+            if not total < math.inf:
+                return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), rows.shape[0], None))
         stored = exact = None
         if basis is not None:
-            stored = rows @ basis  # (N, k)
+            stored = torch.mm(rows, basis)  # (N, k)
             more = torch.mm(stored.t(), rows) if sketch is None else torch.addmm(sketch, stored.t(), rows)  # (k, D)
-            sketch = more if known else torch.where(total < math.inf, more, 0.0 if sketch is None else sketch)
+            sketch = more if isinstance(total, float) else torch.where(total < math.inf, more, 0.0 if sketch is None else sketch)
         held: tuple[Tensor, ...] = ()
         if state.holds:
             shared = rows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
             held = (rows.clone() if shared else rows,)  # the host module may go on to change x in place
             exact = held[0] if basis is None else None
-        seen = Seen(total, torch.mv(rows.t(), rows.new_ones(rows.shape[0])), rows.shape[0], stored)  # twice as fast as a sum
-        parts = (*opened.parts, Part(total, seen.rows, seen.row_sum, self._sample(rows), held))
+        count = rows.shape[0]
+        seen = Seen(total, torch.mv(rows.t(), ones(count, rows.device)), count, stored)  # faster than a sum where the rows are many
+        parts = (*opened.parts, Part(total, count, seen.row_sum, self._sample(rows), held))
         self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts), opened.offset)
-        if state.policy.refresh == "step" and (known or total.item() < math.inf):
-            return refresh_together([self], [None], started=started, stored=stored, exact=exact)[0]
+        if state.policy.refresh == "step" and (isinstance(total, float) or total.item() < math.inf):
+            return _closed([self], [None], started, stored=stored, exact=exact)[0]
         news = "first window kept exact" if basis is None else ""
         return self._event(state, started, closes=False, sums=seen, stored=stored, exact=exact, news=news)
 
@@ -305,24 +310,26 @@ class SubspaceTracker:
 
     # Closing a window
 
-    def _figures(self) -> Tensor | None:
-        """‖X‖² of each part and, last, Σ‖Z‖²; on the device. None where nothing was observed."""
+    def _figures(self) -> list[Tensor | float]:
+        """‖X‖² of each part and, last, Σ‖Z‖² where there is a basis; empty where nothing was observed."""
         sketch, parts, offset = self._open
-        if not parts:
-            return None
-        totals = [part.total for part in parts]
+        figures = [part.total for part in parts]
         basis = self._state.basis
-        if basis is not None:
+        if parts and basis is not None:
             assert sketch is not None
             kept = (basis.t() * sketch).sum()  # tr QᵀXᵀXQ
-            totals.append(kept if offset is None else kept + offset)
-        return torch.stack(totals)
+            figures.append(kept if offset is None else kept + offset)
+        return figures
 
     def _measured_window(self, figures: list[float]) -> tuple[Window, list[Part]] | None:
-        """The sums of the open window from what `_figures` gave, and its finite parts; None where there are none."""
-        parts = [part for part, total in zip(self._open.parts, figures, strict=False) if total < math.inf]
-        total = math.fsum(figures[index] for index, part in enumerate(self._open.parts) if figures[index] < math.inf)
-        rows = sum(part.rows for part in parts)
+        """The sums of the open window from the values of `_figures`, and its finite parts; None where there are none."""
+        parts, totals, rows = [], [], 0
+        for part, total in zip(self._open.parts, figures, strict=False):
+            if total < math.inf:
+                parts.append(part)
+                totals.append(total)
+                rows += part.rows
+        total = math.fsum(totals)
         if rows == 0 or not total < LARGEST:
             return None
         return Window((total if self._state.basis is None else figures[-1], total, rows), [part.row_sum for part in parts]), parts
@@ -333,12 +340,17 @@ class SubspaceTracker:
         return None if basis is None or sketch is None or total <= 0 else turned(sketch.t(), basis, total)
 
     def _close(
-        self, started: float, window: tuple[Window, list[Part]] | None, directions: Tensor | None, functional: float | None, **more: object
+        self,
+        started: float,
+        window: tuple[Window, list[Part]] | None,
+        directions: Tensor | None,
+        functional: float | None,
+        more: dict[str, object],
     ) -> TrackerEvent:
-        before = self.snapshot()
+        before, opened = self._state, self._open
         if window is None:
-            if before.open.parts:  # of what was not finite nothing stays
-                self.restore(replace(before, open=EMPTY, holds=self._holds(before)))
+            if opened.parts:  # of what was not finite nothing stays
+                self.restore(replace(before, open=EMPTY, holds=self._holds(before.policy, before.standing, before.basis)))
             more = {"news": "nothing observed", "new_basis": before.basis, "functional": functional, **more}
             return self._event(before, started, closes=True, sums=_NOTHING, **more)
         sums, parts = window
@@ -348,8 +360,8 @@ class SubspaceTracker:
             return self._start(before, started, sums, held, functional, more)
         sketched = None
         if directions is not None:
-            assert before.open.sketch is not None
-            sketched = Sketched(before.open.sketch.t(), before.basis, sums.values[1], [one for part in parts for one in part.sample])
+            assert opened.sketch is not None
+            sketched = Sketched(opened.sketch.t(), before.basis, sums.values[1], [one for part in parts for one in part.sample])
         return self._update(before, started, sums, before.basis, directions, held, sketched, functional, more)
 
     def _start(
@@ -461,11 +473,12 @@ class SubspaceTracker:
 
     def _begin(self, before: Snapshot, standing: Standing, basis: Tensor, reference: float) -> None:
         """Open the next window with `basis`."""
-        state = Snapshot(self.dim, self.policy, standing, before.window + 1, basis, reference=reference)
-        self.restore(state if self._holds(state) else replace(state, holds=False))
+        policy = before.policy
+        holds = self._holds(policy, standing, basis)
+        self.restore(Snapshot(self.dim, policy, standing, before.window + 1, basis, holds, reference=reference))
 
-    def _holds(self, state: Snapshot) -> bool:
-        return self.keep_windows or state.basis is None or state.standing.may_reset(state.policy)
+    def _holds(self, policy: LaserPolicy, standing: Standing, basis: Tensor | None) -> bool:
+        return self.keep_windows or basis is None or standing.may_reset(policy)
 
     # Reporting
 
@@ -520,44 +533,29 @@ class SubspaceTracker:
         return self._state.basis
 
 
-def refresh_together(
-    trackers: Sequence[SubspaceTracker], functional: Sequence[float | None], *, started: float | None = None, **more: object
-) -> list[TrackerEvent]:
-    """`refresh` of several trackers: their figures are read from the device at once, and equal QRs go together where that is cheaper.
-
-    started: when the work began, for a single tracker; more: fields of the event.
-    """
-    starts = [perf_counter() if started is None else started]
+def refresh_together(trackers: Sequence[SubspaceTracker], functional: Sequence[float | None]) -> list[TrackerEvent]:
+    """`refresh` of several trackers: their figures are read from the device at once, and equal QRs go together where that is cheaper."""
+    started = perf_counter()
     device = trackers[0].device if trackers else None
     with nullcontext() if device is not None and _plain(device) else _exact(device):
-        figures = [tracker._figures() for tracker in trackers]
-        windows = [tracker._measured_window(values) for tracker, values in zip(trackers, _read(figures), strict=True)]
-        matrices = [None if window is None else tracker._turned(window[0]) for tracker, window in zip(trackers, windows, strict=True)]
-        bases = iter(orthonormalised([matrix for matrix in matrices if matrix is not None]))
-        shared = (perf_counter() - starts[0]) / max(len(trackers), 1)
-        events = []
-        for tracker, window, matrix, value in zip(trackers, windows, matrices, functional, strict=True):
-            if value is not None:
-                value = min(max(value, 0.0), 1.0) if value == value else 0.0
-            directions = None if matrix is None else next(bases)
-            events.append(tracker._close(perf_counter() - shared, window, directions, value, **more))
+        return _closed(trackers, functional, started)
+
+
+def _closed(trackers: Sequence[SubspaceTracker], functional: Sequence[float | None], started: float, **more: object) -> list[TrackerEvent]:
+    """What `refresh_together` does, in the caller's mode. started: when the work began; more: fields of the events."""
+    figures = [tracker._figures() for tracker in trackers]
+    values = iter(on_host([each for several in figures for each in several]))
+    windows = [tracker._measured_window(list(islice(values, len(own)))) for tracker, own in zip(trackers, figures, strict=True)]
+    matrices = [None if window is None else tracker._turned(window[0]) for tracker, window in zip(trackers, windows, strict=True)]
+    bases = iter(orthonormalised([matrix for matrix in matrices if matrix is not None]))
+    shared = (perf_counter() - started) / max(len(trackers), 1)
+    events = []
+    for tracker, window, matrix, value in zip(trackers, windows, matrices, functional, strict=True):
+        if value is not None:
+            value = min(max(value, 0.0), 1.0) if value == value else 0.0
+        directions = None if matrix is None else next(bases)
+        events.append(tracker._close(perf_counter() - shared, window, directions, value, more))
     return events
-
-
-def _read(figures: Sequence[Tensor | None]) -> list[list[float]]:
-    """The values of small tensors on the host, after one wait for each device."""
-    values: list[list[float]] = [[] for _ in figures]
-    devices: dict[torch.device, list[int]] = {}
-    for index, each in enumerate(figures):
-        if each is not None:
-            devices.setdefault(each.device, []).append(index)
-    for indices in devices.values():
-        several = [each for index in indices if (each := figures[index]) is not None]
-        flat = (several[0] if len(several) == 1 else torch.cat(several)).tolist()
-        start = 0
-        for index, each in zip(indices, several, strict=True):
-            values[index] = flat[start : (start := start + each.shape[0])]
-    return values
 
 
 LARGEST = torch.finfo(torch.float32).max
@@ -566,7 +564,12 @@ _NOTHING = Window((0.0, 0.0, 0), [torch.zeros(1)])
 
 def _plain(device: torch.device) -> bool:
     """Whether what is computed from tensors without gradient is plain fp32, in the mode the caller is in."""
-    return not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled(device.type)
+    return not torch.is_inference_mode_enabled() and not torch.is_autocast_enabled(_kind(device))
+
+
+@lru_cache(maxsize=16)
+def _kind(device: torch.device) -> str:
+    return device.type  # a string that torch prints anew each time, which takes as long as a small product
 
 
 @contextmanager
@@ -576,20 +579,16 @@ def _exact(device: torch.device | None) -> Iterator[None]:
         yield
 
 
-def _free_to_read(x: Tensor) -> bool:
-    """Whether a value can be read without waiting for work that was handed to a device."""
-    return x.is_cpu
-
-
 def _gathered(parts: Sequence[Part]) -> tuple[Part, ...]:
     """The finite ones of many parts as one, with half of the drawn rows; waits for the device."""
-    parts = [part for part, total in zip(parts, torch.stack([part.total for part in parts]).tolist(), strict=True) if total < math.inf]
+    totals = on_host([part.total for part in parts])
+    parts = [part for part, total in zip(parts, totals, strict=True) if total < math.inf]
     if not parts:
         return ()
     sample = [one for part in parts for one in part.sample]
     return (
         Part(
-            total=torch.stack([part.total for part in parts]).sum(),
+            total=math.fsum(total for total in totals if total < math.inf),
             rows=sum(part.rows for part in parts),
             row_sum=torch.stack([part.row_sum for part in parts]).sum(0),
             sample=tuple((rows, 2 * weight) for rows, weight in sample[::2]),

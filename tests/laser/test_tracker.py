@@ -11,6 +11,7 @@ from torch import Tensor
 from laser_studio.errors import LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy, SubspaceTracker
 from laser_studio.laser.event import Window
+from laser_studio.laser.linalg import ones
 from tests.laser.helpers import DEVICES, best_fidelity, fidelity, normal, orthonormality_error, rotation, rows_in, window
 
 D = 48
@@ -431,7 +432,8 @@ def test_activations_are_held_only_where_a_reset_may_come() -> None:
 @pytest.fixture
 def as_on_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trackers treat CPU tensors as those of a GPU, whose values cannot be had without waiting."""
-    monkeypatch.setattr("laser_studio.laser.tracker._free_to_read", lambda _: False)
+    for module in ("event", "tracker"):
+        monkeypatch.setattr(f"laser_studio.laser.{module}.free_to_read", lambda _: False)
 
 
 @pytest.mark.usefixtures("as_on_a_device")
@@ -527,6 +529,20 @@ def test_callers_in_any_gradient_mode_get_the_same_plain_tensors() -> None:
         assert not basis.requires_grad and not basis.is_inference()
         weight = torch.ones(6, D, requires_grad=True)
         (weight @ basis).sum().backward()  # saved for backward: what an inference tensor would refuse
+
+
+def test_the_callers_default_dtype_is_none_of_the_trackers_business() -> None:
+    x = inside(0, 8, 76, rows=123)
+    tracker, reference = started(), started()
+    expected = window(reference, x)
+    torch.set_default_dtype(torch.float64)
+    try:
+        ones.cache_clear()
+        event = window(tracker, x)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert (event.action, event.fidelity, event.centred_fidelity) == ("keep", expected.fidelity, expected.centred_fidelity)
+    assert torch.equal(tracker.basis, reference.basis)  # type: ignore[arg-type]
 
 
 def test_the_rule_can_judge_a_functional_fidelity() -> None:
