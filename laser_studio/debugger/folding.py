@@ -19,7 +19,7 @@ TrainingLine = Callable[[int, int, int], LedgerLine]  # of rows, width and rank
 
 @dataclass
 class Folded:
-    """One step: what each site's tracker gave, and what happened. spectra: energy shares of each site's coefficients, descending."""
+    """One step: what each site's tracker gave, and what happened. spectra: each site's `TrackerEvent.shares`."""
 
     sites: dict[str, SiteFrame] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
@@ -95,8 +95,8 @@ class Folder:
         if event.coefficients is not None and event.basis is not None:
             data = event.coefficients.to(dtype)
             site.add(index, data, event.basis, event.energy)
-            if event.energy > 0:
-                folded.spectra[name] = event.coefficients.square().sum(0) / event.energy
+            if event.shares is not None:
+                folded.spectra[name] = event.shares
         elif event.kept_exact is not None:
             data = event.kept_exact.to(dtype)
             site.add_exact(index, data)

@@ -21,6 +21,7 @@ from laser_studio.laser.linalg import (
     right_singular,
     sampled_energy,
     shares_lower_bound,
+    singular_energies,
 )
 from laser_studio.laser.rule import ROUNDING, Action, State
 
@@ -183,6 +184,11 @@ class HeldWindow:
         return min(sum(float(energy(rows @ basis)) for rows in self.chunks) / sum(float(energy(rows)) for rows in self.chunks), 1.0)
 
 
+def _complete(basis: Tensor) -> bool:
+    """Whether it spans the whole space."""
+    return basis.shape[0] == basis.shape[1]
+
+
 def _ratio(part: float, whole: float, *, nothing: float) -> float:
     return min(max(part / whole, 0.0), 1.0) if whole > nothing else 1.0
 
@@ -273,6 +279,8 @@ class TrackerEvent:
         """
         if not self.closes or self.new_basis is None:
             return None
+        if _complete(self.new_basis):
+            return 1.0
         if self.held is not None:
             return self.held.fidelity(self.new_basis)
         return 1.0 if self.sketched is None else self.sketched.fidelity(self.new_basis, self.grown)
@@ -282,6 +290,8 @@ class TrackerEvent:
         """Principal angles in degrees between the previous and the new basis, descending; None without both."""
         if self.basis is None or self.new_basis is None:
             return None
+        if self.new_basis is self.basis:
+            return (0.0,) * self.rank
         return tuple(principal_angles(self.basis, self.new_basis).tolist())
 
     @cached_property
@@ -294,6 +304,17 @@ class TrackerEvent:
             return None
         return tuple(principal_angles(self.new_basis, self.held.singular[0][:, : self.rank]).tolist())
 
+    @cached_property
+    def shares(self) -> Tensor | None:
+        """Shares of this observation's energy, on its device and in no order: of each column of Z, since a basis turns towards the leading
+        directions. Where it spans the whole space and no longer turns, of the min(N, k) singular directions of Z, which are those of X.
+        None without Z, and for nothing.
+        """
+        z = self.coefficients
+        if z is None or self.basis is None or self.energy <= 0:
+            return None
+        return (singular_energies(z) if _complete(self.basis) else z.square().sum(0)) / self.energy
+
     @property
     def spectrum_is_exact(self) -> bool:
         """Whether `spectrum` is that of the window's own singular directions."""
@@ -302,15 +323,13 @@ class TrackerEvent:
     @cached_property
     def spectrum(self) -> tuple[float, ...] | None:
         """Shares of the energy, descending: on closing events of the window's singular directions (`spectrum_is_exact`) or, from the
-        sketch, of the leading ones within its iterated basis; on others of the columns of Z; None in the first window and for nothing.
+        sketch, of the leading ones within its iterated basis; on others its `shares`; None in the first window and for nothing.
         """
         if self.held is not None:
             return tuple(self.held.singular[1].tolist())
         if self.sketched is not None:
             return tuple(self.sketched.leading[1].tolist())
-        if self.coefficients is None or self.energy <= 0:
-            return None
-        return tuple((self.coefficients.square().sum(0).sort(descending=True).values / self.energy).tolist())
+        return None if self.shares is None else tuple(self.shares.sort(descending=True).values.tolist())
 
     @cached_property
     def best_fidelity(self) -> float | None:

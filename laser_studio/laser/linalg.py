@@ -188,6 +188,16 @@ def right_singular(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return directions[:, :kept].float().to(device), energies[:kept].double().cpu()
 
 
+def singular_energies(x: Tensor) -> Tensor:
+    """σ² of x (N, D): (min(N, D),) fp32 on its device, in no order; to fp32 rounding of the largest, from the smaller Gram matrix."""
+    gram = _solvable(x.T @ x if x.shape[0] > x.shape[1] else x @ x.T)
+    try:
+        energies = torch.linalg.eigvalsh(gram).clamp(min=0)
+    except torch.linalg.LinAlgError:
+        energies = torch.linalg.svdvals(gram)
+    return energies.to(x.device)
+
+
 def _by_svd(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     _, sizes, vectors = torch.linalg.svd(torch.cat(list(chunks)), full_matrices=False)
     return vectors.T, sizes.double().square()

@@ -101,7 +101,7 @@ class SubspaceTracker:
        rows of X, drawn at random, are kept until the window closes: growth needs directions that XᵀXQ can never show.
     3. `refresh` measures F = Σ‖Z‖² / Σ‖X‖² and lets the rule decide: keep, Q ← orth(Y) (Householder QR, R's diagonal
        positive); grow, Q ← [orth(Y), leading directions of the drawn rows outside it]; reset, Q ← the leading right singular
-       vectors of the window, as few as reach ε.
+       vectors of the window, as few as reach ε. A Q that spans the whole space has nowhere to turn and stays as it is.
 
     Orthogonal iteration turns the columns of Q towards the singular directions in their order, so energy falls from column
     to column once a stream is steady, and before that only about. Where order matters (growth, release, a rank cut) they are
@@ -236,7 +236,9 @@ class SubspaceTracker:
         started = perf_counter()
         before = self.snapshot()
         sketch, basis, policy = before.open.sketch, before.basis, self.policy
-        if basis is None or sketch is None or event.basis is not basis or policy.measure == "centred" or policy.refresh == "step":
+        if basis is None or sketch is None or event.basis is not basis or basis.shape[1] == self.dim:
+            return None
+        if policy.measure == "centred" or policy.refresh == "step":
             return None
         if not event.sums.finite or event.energy <= 0 or not rule.falls(event.fidelity, before.reference, policy):
             return None
@@ -335,9 +337,11 @@ class SubspaceTracker:
         return Window((total if self._state.basis is None else figures[-1], total, rows), [part.row_sum for part in parts]), parts
 
     def _turned(self, sums: Sums) -> Tensor | None:
-        """What the QR of an ordinary refresh is taken of; None where there is no basis yet, or no energy."""
+        """What the QR of an ordinary refresh is taken of; None where there is no basis yet, no energy, or nowhere left to turn."""
         basis, sketch, total = self._state.basis, self._open.sketch, sums.values[1]
-        return None if basis is None or sketch is None or total <= 0 else turned(sketch.t(), basis, total)
+        if basis is None or sketch is None or total <= 0 or basis.shape[1] == self.dim:
+            return None
+        return turned(sketch.t(), basis, total)
 
     def _close(
         self,
@@ -359,7 +363,7 @@ class SubspaceTracker:
             assert held is not None  # the first window is always held
             return self._start(before, started, sums, held, functional, more)
         sketched = None
-        if directions is not None:
+        if sums.values[1] > 0:
             assert opened.sketch is not None
             sketched = Sketched(opened.sketch.t(), before.basis, sums.values[1], [one for part in parts for one in part.sample])
         return self._update(before, started, sums, before.basis, directions, held, sketched, functional, more)

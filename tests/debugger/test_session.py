@@ -113,6 +113,22 @@ def test_a_basis_that_turns_early_tells_so_and_serves_the_next_step(model: TRM, 
     assert then.answer == otherwise.answer and not any(event.kind == "turned" for frame in waiting.frames for event in frame.events)
 
 
+def test_with_every_direction_kept_one_basis_serves_the_run_and_the_spectrum_is_the_inputs_own(model: TRM, puzzle: Puzzle) -> None:
+    session = Session(model, puzzle, policy=LaserPolicy(rank="100%", min_fidelity=1.0))
+    last = session.run()
+    inputs = site_inputs(tiny_model(), puzzle, session.length)
+    for name, site in last.sites.items():
+        assert (site.versions, site.rank, site.carried, site.action) == (1, site.dim, 0, "keep")
+        assert site.fidelity == pytest.approx(1, abs=1e-6) and site.retained == pytest.approx(1, abs=1e-6)
+        kept, shares = session.activations(last.index, name), session.spectra(name, last.index, last.index + 1)[0]
+        x = inputs[last.index - 1][name]
+        true = torch.linalg.svdvals(x.double()).square()
+        assert kept is not None and torch.allclose(kept[0], x, rtol=1e-4, atol=1e-4)
+        assert shares is not None and shares == pytest.approx((true / true.sum()).tolist(), rel=6e-3, abs=1e-6)  # three digits
+    turned = [site.angles for frame in session.frames for site in frame.sites.values() if site.angles is not None]
+    assert turned and not any(any(angles) for angles in turned)
+
+
 def test_what_history_retains_is_what_it_says(model: TRM, puzzle: Puzzle) -> None:
     session = Session(model, puzzle, policy=POLICY)
     session.run()

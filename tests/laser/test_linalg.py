@@ -13,6 +13,7 @@ from laser_studio.laser.linalg import (
     private_generator,
     right_singular,
     shares_lower_bound,
+    singular_energies,
     steady_signs,
 )
 from tests.laser.helpers import DEVICES, fidelity, normal, orthonormality_error, rotation, rows_in
@@ -29,6 +30,22 @@ def test_right_singular_is_the_svd_of_the_stack(rows: int, device: str) -> None:
     torch.testing.assert_close(energies, expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close((x @ directions).square().sum(0).double().cpu(), expected, rtol=1e-4, atol=1e-4)
     assert orthonormality_error(directions) < 1e-5
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("rows", [1, 10, 40, 200])
+@pytest.mark.parametrize("broken", [False, True])
+def test_singular_energies_are_those_of_the_svd(rows: int, device: str, broken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise torch.linalg.LinAlgError("did not converge")
+
+    if broken:
+        monkeypatch.setattr(torch.linalg, "eigvalsh", fails)
+    x = rows_in(rotation(40, 18), torch.logspace(1, -4, 40), rows, 19).to(device)
+    energies = singular_energies(x)
+    expected = torch.linalg.svdvals(x.double()).square()
+    assert energies.shape == (min(rows, 40),) and energies.device == x.device and (energies >= 0).all()
+    torch.testing.assert_close(energies.sort(descending=True).values.double(), expected, rtol=0, atol=1e-6 * float(expected[0]))
 
 
 @pytest.mark.parametrize(("rows", "broken"), [(20, "svd"), (60, "eigh")])

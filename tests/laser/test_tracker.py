@@ -420,6 +420,61 @@ def test_a_complete_basis_is_exact() -> None:
         torch.testing.assert_close(tracker.decode(tracker.encode(x)), x, rtol=1e-4, atol=1e-4)
 
 
+def complete(**settings: object) -> SubspaceTracker:
+    """A tracker whose basis spans the whole space, about half of it directions that its first window did not have."""
+    tracker = SubspaceTracker(D, LaserPolicy(**{"rank": "100%", "min_fidelity": 1.0, **settings}))  # type: ignore[arg-type]
+    window(tracker, inside(0, 20, 72))
+    return tracker
+
+
+@pytest.mark.parametrize("refresh", ["step", "cycle"])
+def test_a_complete_basis_is_not_turned_and_its_figures_are_exact(refresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tracker = complete(refresh=refresh)
+    basis = tracker.basis
+    monkeypatch.setattr("laser_studio.laser.tracker.turned", None)  # no QR is asked for
+    for rows in (20, 200):
+        x = rows_in(FRAME, torch.logspace(0, -2, D), rows, 73)
+        observed = tracker.observe(x)
+        closing = observed if refresh == "step" else tracker.refresh()
+        assert tracker.basis is basis and closing.basis is basis and closing.new_basis is basis
+        assert (closing.closes, closing.action, closing.cause, closing.rank) == (True, "keep", "F ≥ ε", D)
+        assert closing.fidelity == pytest.approx(1, abs=1e-6) and closing.fidelity_after == 1.0
+        assert closing.angles == (0.0,) * D
+        true = torch.linalg.svdvals(x.double()).square()
+        true = (true / true.sum())[: min(rows, D)].tolist()
+        assert observed.shares is not None
+        assert observed.shares.sort(descending=True).values.tolist() == pytest.approx(true, abs=1e-6)
+        assert closing.spectrum is not None and closing.spectrum[: len(true)] == pytest.approx(true, abs=1e-5)
+
+
+def test_a_complete_basis_never_turns_within_a_window() -> None:
+    tracker = complete(turn=0.0)
+    tracker.restore(replace(tracker.snapshot(), reference=2.0))  # whatever an observation keeps, it fell
+    assert tracker.turn(tracker.observe(inside(20, 40, 74))) is None
+
+
+@pytest.mark.parametrize("settings", [{"rank": 8, "min_fidelity": 0.9}, {"rank": 4, "max_rank": 8, "min_fidelity": 0.9}])
+def test_from_a_complete_basis_the_leading_directions_are_kept(settings: dict) -> None:
+    tracker = complete()
+    x = rows_in(FRAME, torch.logspace(0, -2, D), 200, 75)
+    window(tracker, x)
+    tracker.set_policy(replace(tracker.policy, **settings))
+    event = window(tracker, x)
+    assert (event.previous_rank, event.rank) == (D, settings["rank"])
+    assert event.new_basis is not None and fidelity(x, event.new_basis) > 0.999 * best_fidelity(x, settings["rank"])
+
+
+def test_a_complete_basis_can_release_what_is_not_needed_and_be_grown_to() -> None:
+    tracker = complete(rank=40, release=True, patience=2, growth=8, min_fidelity=0.99)
+    for seed in range(2):
+        event = window(tracker, inside(0, D, seed, rows=300))
+    assert event.rank == tracker.rank == D and event.fidelity_after == 1.0  # grown, and nothing is left outside
+    for seed in range(2):
+        event = window(tracker, inside(0, 4, seed))
+    assert (event.previous_rank, event.rank, event.action) == (D, 40, "keep")
+    assert event.new_basis is not None and fidelity(inside(0, 4, 5), event.new_basis) > 0.9999
+
+
 def test_activations_are_held_only_where_a_reset_may_come() -> None:
     tracker = started(patience=3)
     held = []
