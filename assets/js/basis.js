@@ -12,11 +12,11 @@ const basis = {
     say($("basis-rank"), data?.rank ? `rank ${data.rank} of ${site.dim}` : `rank – of ${site.dim}`);
     say($("basis-turn"), turn ? `${fixed(turn.angles[0], 1)}°` : NONE);
     say($("basis-step"), turn ? `t ${turn.step}` : NONE);
-    const latestEvent = store.events.findLast((event) => event.site === site.name && event.step <= store.frame.index);
+    const cause = store.causes[site.name];
     const off = store.settings.sites?.[site.name]?.enabled === false;
     const state = data && data.state !== "tracking" ? ` · ${data.state}` : "";
-    say($("basis-cause"), off ? "this site is not tracked" : latestEvent ? `t ${latestEvent.step} · ${latestEvent.text}${state}` : "no basis yet: first window kept exact");
-    this.tellGap(store, store.selected ?? 0, best);
+    say($("basis-cause"), off ? "this site is not tracked" : cause ? `t ${cause.step} · ${cause.text}${state}` : "no basis yet: first window kept exact");
+    this.tellGap(store, store.gaps[site.name], best);
     const angles = turn ? `${turn.angles.length} principal angles of ${site.label}, largest ${fixed(turn.angles[0], 1)} degrees` : "No angles yet";
     mark($("angle-plot"), "aria-label", best ? `${angles}; to the best basis ${fixed(best.angles[0], 1)} degrees` : angles);
     mark($("turn-plot"), "aria-label", turn ? `Largest principal angle by site over time; ${site.label} turned ${fixed(turn.angles[0], 1)} degrees at step ${turn.step}` : "Largest principal angle by site over time: no refresh yet");
@@ -24,19 +24,15 @@ const basis = {
   },
 
   /** How much less the basis in force kept of the window just closed than the best basis of its rank would have. */
-  tellGap(store, i, best) {
+  tellGap(store, measured, best) {
     const asked = store.options.best === true;
     hide($("ask-best"), asked);
     hide($("basis-gap"), !asked);
     hide($("best-key"), !best);
     if (!asked) return;
-    const now = store.frame.index, reach = 2 * store.supervision;
     let gap = null;
-    if (store.measure === "energy") {
-      for (let t = Math.min(now, store.rows - 1); t > now - reach && t >= 0 && gap === null; t--) {
-        const most = store.best[i][t], kept = store.window[i][t];
-        if (most !== null && most !== undefined && kept !== null && kept !== undefined) gap = most > 0 ? Math.max(0, 1 - kept / most) : 0;
-      }
+    if (store.measure === "energy" && measured && measured.step > store.frame.index - 2 * store.supervision) {
+      gap = measured.best > 0 ? Math.max(0, 1 - measured.window / measured.best) : 0;
     }
     say($("basis-gap"), gap === null ? (store.measure === "energy" ? "next refresh" : "energy rule only") : percent(gap, gap < 0.001 ? 3 : 2));
   },
@@ -114,11 +110,9 @@ const basis = {
     const bySite = (columns, text) => (store, t) => store.sites.map((site, i) => ({
       colour: site.colour, name: site.label, value: text(columns(store)[i], t, store), strong: (store.selected ?? 0) === i,
     }));
-    wirePlot(this.ranks, $("rank-plot"), bySite((store) => store.rank, (column, t) => (column[t] ? `${column[t]}` : "exact")));
-    wirePlot(this.turns, $("turn-plot"), bySite((store) => store.turn, (column, t, store) => {
-      const turn = latest(column, t, store.supervision);
-      return turn === null ? NONE : `${fixed(turn, 1)}°`;
-    }));
+    wirePlot(this.ranks, $("rank-plot"), bySite((store) => store.rank, (column, t) => spanText(column.span(t), (rank) => (rank ? `${rank}` : "exact"))));
+    wirePlot(this.turns, $("turn-plot"), bySite((store) => store.turn, (column, t, store) =>
+      spanText(column.latest(t, store.supervision), (turn) => `${fixed(turn, 1)}°`)));
     const canvas = $("angle-plot");
     canvas.addEventListener("pointermove", (event) => {
       const { store } = player;

@@ -76,7 +76,6 @@ const fidelityPlot = {
   /** All measures in one line: energy and centred as means over the sites, the rest with all sites compressed at once. */
   measures(store) {
     const { frame } = store;
-    const now = frame.index, reach = 2 * store.cycle;
     const sites = Object.values(frame.sites);
     const centred = sites.length ? sites.reduce((sum, site) => sum + (site.centred ?? NaN), 0) / sites.length : NaN;
     const text = (id, value, shown) => say($(id), Number.isFinite(value) ? shown(value) : NONE);
@@ -86,24 +85,28 @@ const fidelityPlot = {
     hide($("ask-functional"), functional);
     for (const node of this.functional) hide(node, !functional);
     if (functional) {
-      text("m-functional", latest(store.functionalAll, now, reach), brief);
-      text("m-flips", latest(store.flips, now, reach), (value) => `${value}`);
-      text("m-kl", latest(store.kl, now, reach), (value) => (value < 1e-4 && value > 0 ? "<.0001" : brief4(value)));
+      const newest = store.newestOf("functional");
+      text("m-functional", newest?.functional, brief);
+      text("m-flips", newest?.flips, (value) => `${value}`);
+      text("m-kl", newest?.kl, (value) => (value < 1e-4 && value > 0 ? "<.0001" : brief4(value)));
     }
     const gradient = store.options.gradient === true;
     hide($("ask-gradient"), gradient);
     for (const node of this.gradient) hide(node, !gradient);
-    if (gradient) text("m-gradient", latest(store.gradientAll, now, reach), brief);
+    if (gradient) text("m-gradient", store.newestOf("gradient")?.gradient, brief);
   },
 
+  /** The kinds that a tooltip has room for: of a block of steps, with its lowest and highest, one. */
+  kindsAt: (store, t) => (store.residual.holds(t) ? FIDELITIES.filter((kind) => kind !== "functional" || measured(store)) : [kindShown]),
+
   lines(store, t) {
-    const shown = FIDELITIES.filter((kind) => kind !== "functional" || measured(store));
+    const shown = this.kindsAt(store, t);
     return store.sites.map((site, i) => ({
       colour: site.colour,
       name: site.label,
       value: shown.map((kind) => {
-        const value = kind === "functional" ? latest(store.functional[i], t, store.cycle) : store.kinds[kind][i][t];
-        return kind === kindShown ? fidelityText(value) : brief(value);
+        const column = store.kinds[kind][i];
+        return spanText(kind === "functional" ? column.latest(t, store.cycle) : column.span(t), kind === kindShown ? fidelityText : brief);
       }).join("  "),
       strong: store.selected === i,
     }));
@@ -114,7 +117,7 @@ const fidelityPlot = {
     this.functional = document.querySelectorAll("#measures .functional");
     this.gradient = document.querySelectorAll("#measures .gradient");
     wirePlot(this, $("fidelity-plot"), (store, t) => [
-      { name: "", value: FIDELITIES.filter((kind) => kind !== "functional" || measured(store)).join("  ") }, ...this.lines(store, t),
+      { name: "", value: this.kindsAt(store, t).join("  ") }, ...this.lines(store, t),
     ]);
   },
 };

@@ -1,38 +1,39 @@
-// Every plot once more for the large view: as a Plotly figure and as a table, both from the very columns that the small plot draws.
+// Every plot once more for the large view: as a Plotly figure, from the very columns that the small plot draws, and as a table.
 
 /** A value at hand: neither absent nor null. */
 const known = (value) => value !== null && value !== undefined;
-const filled = (column) => Array.isArray(column) && column.some(known);
-const anyFilled = (columns) => Array.isArray(columns) && columns.some(filled);
+const filled = (column) => Boolean(column) && column.filled;
+const anyFilled = (columns) => columns.some(filled);
 /** Names are shown as they are: Plotly reads some HTML in its texts. */
 const plain = (text) => String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;");
 const chosenSite = (store) => store.selected ?? 0;
 /** Steps a plot spans: the trained length, or what was recorded where that is more. */
 const spanOf = (store) => Math.max(store.span ?? store.length, store.rows - 1, 1);
 
-/** Steps `from` to the last one recorded. */
-const stepsOf = (store, from = 1) => Array.from({ length: Math.max(0, store.rows - from) }, (_, n) => from + n);
-const valuesOf = (store, column, from = 1) => stepsOf(store, from).map((t) => column[t] ?? null);
-
-/** Supervision step, H cycle and L cycle of a step; the z_H update is "H", step 0 has none. */
-function addressOf(store, t) {
-  const { H_cycles: cycles, L_cycles: inner } = store.model;
-  if (!(t > 0) || !cycles) return [null, null, null];
-  const each = inner + 1, place = (t - 1) % (cycles * each);
-  return [Math.floor((t - 1) / (cycles * each)) + 1, Math.floor(place / each) + 1, place % each === inner ? "H" : (place % each) + 1];
-}
-
-/** What the rule did with a site at a step, as its events say: [site][step], "keep" where nothing happened. */
-function actionsOf(store) {
-  const actions = store.sites.map((_, i) => stepsOf(store, 0).map((t) => (known(store.fidelity[i][t]) ? "keep" : null)));
-  for (const { kind, site, step } of store.events) {
-    const i = store.position.get(site) ?? -1;
-    if (i < 0 || step >= store.rows) continue;
-    const grew = kind === "grew" || (kind === "policy" && store.rank[i][step] > store.rank[i][step - 1]);
-    if (kind === "reset" || grew) actions[i][step] = kind === "reset" ? "reset" : "grow";
+/**
+ * A column as points of a line: a step as it is, a block of steps as its lowest and highest at its two ends. `value` gives what is
+ * shown of a figure (null: nothing), `place` where it lies on the axis; `says` has, for each point, what hovering tells of its block.
+ */
+function lineOf(store, column, { value = (figure) => figure, place = (figure) => figure } = {}) {
+  const line = { x: [], y: [], customdata: [], says: [] };
+  const add = (t, figure, says) => {
+    const shown = known(figure) ? value(figure) : null;
+    line.x.push(t);
+    line.y.push(known(shown) ? place(shown) : null);
+    line.customdata.push(shown);
+    line.says.push(says);
+  };
+  for (let t = 1; t < store.rows;) {
+    const { from, to } = column.block(t), span = column.span(t);
+    if (from === to) add(t, span?.low, "");
+    else if (span) { add(from, span.low, ` lowest of ${from} to ${to}`); add(to, span.high, ` highest of ${from} to ${to}`); }
+    t = to + 1;
   }
-  return actions;
+  return line;
 }
+
+/** How a line's points say their value, the block they stand for beside it. */
+const hoverOf = ({ says }, text) => (says.some(Boolean) ? says.map((block) => text + block) : text);
 
 // Layouts
 
@@ -42,7 +43,8 @@ const axis = (title, more = {}) => ({
   tickfont: { size: 12, color: ink.muted }, automargin: true, ...more,
 });
 
-const overTime = (store, more = {}) => axis("recursion step t", { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
+const OVER_TIME = "recursion step t";
+const overTime = (store, more = {}) => axis(OVER_TIME, { range: [0, spanOf(store) + 0.5], hoverformat: "d", unifiedhovertitle: { text: "step %{x}" }, ...more });
 
 const verticalAt = (t) => ({ type: "line", x0: t, x1: t, yref: "paper", y0: 0, y1: 1, line: { color: ink.accent, width: 1.5 } });
 
@@ -66,29 +68,22 @@ function layoutOf(store, x, y, more = {}) {
 const overSteps = (store, y, more = {}) => layoutOf(store, overTime(store), y, { shapes: [verticalAt(store.frame.index)], ...more });
 
 /** One line per site; the selected one is drawn strong. `text` says how a value is shown on hovering. */
-function siteLines(store, columns, text, { mode = "lines", shape = "linear", place = (value) => value, gaps = false } = {}) {
-  const x = stepsOf(store), chosen = chosenSite(store);
+function siteLines(store, columns, text, { mode = "lines", shape = "linear", place, value, gaps = false } = {}) {
+  const chosen = chosenSite(store);
   return store.sites.map((site, i) => {
-    const values = valuesOf(store, columns[i]);
+    const line = lineOf(store, columns[i], { place, value }), { x, y, customdata } = line;
     return {
-      type: "scatter", mode, name: plain(site.label), x, y: values.map((value) => (known(value) ? place(value) : null)), customdata: values,
+      type: "scatter", mode, name: plain(site.label), x, y, customdata,
       connectgaps: gaps, line: { color: site.colour, width: i === chosen ? 2.6 : 1.4, shape }, marker: { color: site.colour, size: i === chosen ? 6 : 4 },
-      hovertemplate: `${closeUp() ? "step %{x}: " : ""}%{customdata${text}}`,
+      hovertemplate: hoverOf(line, `${closeUp() ? "step %{x}: " : ""}%{customdata${text}}`),
     };
   });
 }
 
-const stepTable = (store, named, from = 1) => ({
-  columns: ["step", "s", "h", "l", ...named.map(([name]) => name)],
-  rows: stepsOf(store, from).map((t) => [t, ...addressOf(store, t), ...named.map(([, column]) => column[t])]),
-});
-
-const siteTable = (store, columns, unit) => stepTable(store, store.sites.map((site, i) => [`${site.name} ${unit}`, columns[i]]));
-
 // Fidelity: on the scale that map and small plot use
 
 function fidelityAxis(store, title, columns) {
-  const low = columns.flat().reduce((least, value) => (known(value) && value < least ? value : least), store.settings.min_fidelity);
+  const low = Math.min(store.settings.min_fidelity, ...columns.map((column) => column.least));
   const floor = [0.8, 0.6, 0.4, 0.2].find((value) => low >= value) ?? 0;
   if (scaleKind !== "nines") return axis(title, { range: [floor - 0.01, 1.01] });
   const values = [0, 0.5, 0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.997, 0.998, 0.999, 0.9995, 0.9998];
@@ -120,14 +115,15 @@ function thresholds(store, kind = null) {
 function eventMarks(store, columns) {
   const kinds = [["reset", "reset", ink.red, "triangle-down"], ["grew", "growth", ink.amber, "triangle-up"]];
   return kinds.flatMap(([kind, name, color, symbol]) => {
-    const marks = store.events.filter((event) => event.kind === kind && known(columns[store.position.get(event.site)]?.[event.step]));
+    const marks = store.sites.flatMap((site, i) => [...store.siteMarks[i][kind]].map((step) => ({ step, site, span: columns[i].span(step) }))).filter(({ span }) => span);
     if (!marks.length) return [];
+    const told = new Map(store.events.filter((event) => event.kind === kind).map((event) => [`${event.step} ${event.site}`, event])); // of old marks only the step is held
     return [{
-      type: "scatter", mode: "markers", name, x: marks.map((event) => event.step),
-      y: marks.map((event) => onScale(columns[store.position.get(event.site)][event.step])),
-      text: marks.map((event) => {
-        const window = known(event.before) && known(event.after) ? ` · window F ${fidelityText(event.before)} → ${fidelityText(event.after)}` : "";
-        return plain(`t ${event.step} · ${store.sites[store.position.get(event.site)].label}: ${event.text}${window}`);
+      type: "scatter", mode: "markers", name, x: marks.map(({ step }) => step), y: marks.map(({ span }) => onScale(span.low)),
+      text: marks.map(({ step, site }) => {
+        const { text = name, before, after } = told.get(`${step} ${site.name}`) ?? {};
+        const window = known(before) && known(after) ? ` · window F ${fidelityText(before)} → ${fidelityText(after)}` : "";
+        return plain(`t ${step} · ${site.label}: ${text}${window}`);
       }),
       marker: { color, symbol, size: 9, line: { color: ink.card, width: 1 } }, hovertemplate: "%{text}<extra></extra>",
     }];
@@ -147,34 +143,43 @@ const fidelityEntry = (column, title, meaning, unit) => ({
       layout: overSteps(store, fidelityAxis(store, meaning, store[column]), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }),
     };
   },
-  table: (store) => siteTable(store, store[column], unit),
+  table: (store) => siteTable(store, column, unit),
 });
 
 const COMPARED = [["fidelity", "energy", "solid"], ["centred", "centred", "dash"], ["functional", "functional", "dot"], ["best", "best energy of this rank", "dashdot"]];
 
 /** The largest figure of some columns, for an axis that begins at 0. */
-const mostOf = (columns) => columns.reduce((most, column) => column.reduce((high, value) => (value > high ? value : high), most), 0);
+const mostOf = (columns) => Math.max(0, ...columns.map((column) => column.most));
 
 // Lanes: several quantities above one another, over the same steps
+
+/** The lanes that have figures; `of` names the column, or `find` finds it in a store; `unit` heads it in the table, else `name` does. */
+const lanesOf = (store, list) => list.map((lane) => ({ find: (part) => part[lane.of], ...lane })).filter(({ find }) => filled(find(store)));
+
+const laneTable = (list) => stepTable(list.map(({ name, unit = name, find }) => [unit, find]));
+
+/** A column as bars: of a block of steps the highest. */
+function barsOf(store, column) {
+  const { x, y, says } = lineOf(store, column);
+  const highest = (_, n) => !says[n] || says[n].startsWith(" highest");
+  return { x: x.filter(highest), y: y.filter(highest), customdata: y.filter(highest), says: says.filter(highest) };
+}
 
 function lanes(store, list) {
   const gap = 0.07, tall = (1 - gap * (list.length - 1)) / list.length;
   const layout = layoutOf(store, overTime(store, { anchor: `y${list.length > 1 ? list.length : ""}` }), null, { shapes: [verticalAt(store.frame.index)], showlegend: false });
   delete layout.yaxis;
-  const data = list.map(({ name, column, color, text, bars = false, log = false, dots = false, zero = bars, range }, n) => {
+  const data = list.map(({ name, find, color, text, bars = false, log = false, dots = false, zero = bars, range }, n) => {
     const suffix = n ? `${n + 1}` : "", top = 1 - n * (tall + gap);
     layout[`yaxis${suffix}`] = axis(name, { domain: [Math.max(0, top - tall), top], type: log ? "log" : "linear", ...(log ? { dtick: "D2" } : { nticks: 5 }), ...(range ? { range } : zero ? { rangemode: "tozero" } : {}) });
-    const x = stepsOf(store), y = valuesOf(store, column);
-    const trace = { name, x, y, customdata: y, xaxis: "x", yaxis: `y${suffix}`, hovertemplate: `%{customdata${text}}` };
+    const line = bars ? barsOf(store, find(store)) : lineOf(store, find(store)), { x, y, customdata } = line;
+    const trace = { name, x, y, customdata, xaxis: "x", yaxis: `y${suffix}`, hovertemplate: hoverOf(line, `%{customdata${text}}`) };
     return bars
       ? { ...trace, type: "bar", marker: { color } }
       : { ...trace, type: "scatter", mode: dots ? "lines+markers" : "lines", connectgaps: dots, line: { color, width: 1.8 }, marker: { color, size: 4 } };
   });
   return { data, layout };
 }
-
-/** A column as long as the run, without figures at the end. */
-const padded = (column, store) => Array.from({ length: store.rows }, (_, t) => column[t] ?? null);
 
 /** Whether more than one puzzle is run. */
 const several = (store) => (store.frame.batch ?? 1) > 1;
@@ -188,51 +193,52 @@ const ZOOM = {
   functional: fidelityEntry("functional", "Functional fidelity by site", "exp(−KL of the answer)", "functional fidelity (exp(-KL in nats per cell))"),
   kinds: {
     title: "All fidelities of the selected site", group: "Fidelity", card: "fidelity-panel", scaled: true, ofSite: true,
-    has: (store) => COMPARED.slice(1).some(([name]) => filled(store[name]?.[chosenSite(store)])),
+    has: (store) => COMPARED.slice(1).some(([name]) => filled(store[name][chosenSite(store)])),
     figure(store) {
-      const i = chosenSite(store), x = stepsOf(store), colours = [store.sites[i].colour, ink.accent, ink.green, ink.muted];
+      const i = chosenSite(store), colours = [store.sites[i].colour, ink.accent, ink.green, ink.muted];
+      const shown = COMPARED.filter(([name]) => filled(store[name][i]));
       const data = COMPARED.flatMap(([name, text, dash], n) => {
-        if (!filled(store[name]?.[i])) return [];
-        const values = valuesOf(store, store[name][i]), sparse = n > 1;
+        if (!filled(store[name][i])) return [];
+        const line = lineOf(store, store[name][i], { place: onScale }), { x, y, customdata } = line, sparse = n > 1;
         return [{
-          type: "scatter", mode: sparse ? "lines+markers" : "lines", name: text, x, y: values.map((value) => (known(value) ? onScale(value) : null)),
-          customdata: values, connectgaps: sparse, line: { color: colours[n], width: n ? 1.8 : 2.6, dash }, marker: { color: colours[n], size: 5 },
-          hovertemplate: "%{customdata:.5f}",
+          type: "scatter", mode: sparse ? "lines+markers" : "lines", name: text, x, y, customdata,
+          connectgaps: sparse, line: { color: colours[n], width: n ? 1.8 : 2.6, dash }, marker: { color: colours[n], size: 5 },
+          hovertemplate: hoverOf(line, "%{customdata:.5f}"),
         }];
       });
       const { shapes, annotations } = thresholds(store);
-      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity", data.map((trace) => trace.customdata)), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
+      return { data, layout: overSteps(store, fidelityAxis(store, "fidelity", shown.map(([name]) => store[name][i])), { shapes: [...shapes, verticalAt(store.frame.index)], annotations }) };
     },
     table(store) {
       const i = chosenSite(store);
-      return stepTable(store, COMPARED.filter(([name]) => filled(store[name]?.[i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, store[name][i]]));
+      return stepTable(COMPARED.filter(([name]) => filled(store[name][i])).map(([name, text]) => [`${store.sites[i].name} ${text} (0 to 1)`, (part) => part[name][i]]));
     },
   },
   rank: {
     title: "Rank by site", group: "Basis", card: "basis-panel", tab: "tab-rank",
     has: (store) => anyFilled(store.rank),
     figure: (store) => ({
-      data: siteLines(store, store.rank.map((column) => column.map((rank) => rank || null)), "", { shape: "hv" }),
+      data: siteLines(store, store.rank, "", { shape: "hv", value: (rank) => rank || null }),
       layout: overSteps(store, axis("rank, directions", { range: [0, 1.06 * Math.max(8, mostOf(store.rank))] })),
     }),
-    table: (store) => siteTable(store, store.rank, "rank (directions)"),
+    table: (store) => siteTable(store, "rank", "rank (directions)"),
   },
   turn: {
     title: "Turn at each refresh", group: "Basis", card: "basis-panel", tab: "tab-angles",
     has: (store) => anyFilled(store.turn),
     figure: (store) => ({
-      data: siteLines(store, store.turn, ":.2f}°", { mode: "lines+markers", gaps: true }).map((trace) => ({ ...trace, hovertemplate: "%{customdata:.2f}° at t %{x}" })),
+      data: siteLines(store, store.turn, ":.2f}° at t %{x", { mode: "lines+markers", gaps: true }),
       layout: overSteps(store, axis("largest principal angle, degrees", { range: [0, 1.06 * Math.max(5, mostOf(store.turn))] })),
     }),
-    table: (store) => siteTable(store, store.turn, "largest principal angle (degrees)"),
+    table: (store) => siteTable(store, "turn", "largest principal angle (degrees)"),
   },
   angles: {
     title: "Principal angles of the last refresh", group: "Basis", card: "basis-panel", ofSite: true,
-    has: (store) => Boolean(store.turns?.[store.sites[chosenSite(store)]?.name]),
+    has: (store) => Boolean(store.turns[store.sites[chosenSite(store)].name]),
     series(store) {
       const { name, colour } = store.sites[chosenSite(store)];
       const series = [["to the basis before", store.turns[name], colour]];
-      if (store.best_turns?.[name] ?? store.bestTurns?.[name]) series.push(["to the best basis", (store.best_turns ?? store.bestTurns)[name], ink.amber]);
+      if (store.bestTurns[name]) series.push(["to the best basis", store.bestTurns[name], ink.amber]);
       return series;
     },
     figure(store) {
@@ -252,11 +258,16 @@ const ZOOM = {
   },
   spectrum: {
     title: "Spectrum waterfall", group: "Basis", card: "basis-panel", tab: "tab-spectrum", ofSite: true,
-    has: (store) => store.spectra?.site === store.sites[chosenSite(store)]?.name && filled(store.spectra.rows),
+    has: (store) => store.rank[chosenSite(store)].most > 0,
+    /** The page holds the spectra of the site it shows, and only where it shows them. */
+    async fetch(store) {
+      const { name } = store.sites[chosenSite(store)];
+      if (store.spectra.site !== name || store.spectra.rows.length < store.rows) await otherSpectra(store, name);
+    },
     figure(store) {
-      const rows = store.spectra.rows, x = stepsOf(store);
-      const tall = rows.reduce((most, shares) => Math.max(most, shares?.length ?? 0), 0);
-      const share = Array.from({ length: tall }, (_, n) => x.map((t) => rows[t]?.[n] ?? null));
+      const x = [], rows = [];
+      store.spectra.rows.each(1, store.rows, (t, shares) => { x.push(t); rows.push(shares); });
+      const share = Array.from({ length: store.spectra.most }, (_, n) => rows.map((shares) => shares?.[n] ?? null));
       const LEAST = 1e-6; // what is less is drawn as this; hovering says the share itself
       const z = share.map((line) => line.map((value) => (known(value) ? Math.log10(Math.max(value, LEAST)) : null)));
       const low = Math.max(-6, Math.floor(z.reduce((least, line) => line.reduce((small, value) => (known(value) && value < small ? value : small), least), 0)));
@@ -272,11 +283,14 @@ const ZOOM = {
       };
     },
     table(store) {
-      const rows = store.spectra.rows;
-      const tall = rows.reduce((most, shares) => Math.max(most, shares?.length ?? 0), 0);
-      const named = Array.from({ length: tall }, (_, n) => [`component ${n + 1} (share of energy)`, rows.map((shares) => shares?.[n])]);
-      const { columns, rows: lines } = stepTable(store, named);
-      return { columns: ["site", ...columns], rows: lines.map((line) => [store.spectra.site, ...line]) };
+      const { site, rows, most } = store.spectra, names = Array.from({ length: most }, (_, n) => `component ${n + 1} (share of energy)`);
+      return {
+        columns: ["site", "step", "s", "h", "l", ...names], from: 1, site,
+        lines(part, t) {
+          const shares = part.spectra.rows.at(t) ?? rows.at(t) ?? []; // the page may still have what the server has let go
+          return [[site, t, ...addressOf(part, t), ...names.map((_, n) => shares[n])]];
+        },
+      };
     },
   },
   memory: {
@@ -307,35 +321,37 @@ const ZOOM = {
     title: "Memory over time", group: "Memory", card: "memory-panel",
     has: (store) => filled(store.kept) && filled(store.full),
     figure: (store) => ({
-      data: [["full", store.full, ink.muted], ["kept", store.kept, ink.accent]].map(([name, column, color]) => ({
-        type: "scatter", mode: "lines", name, x: stepsOf(store), y: valuesOf(store, column), line: { color, width: 2.2 }, hovertemplate: `%{y${BYTES_TEXT}`,
-      })),
+      data: [["full", store.full, ink.muted], ["kept", store.kept, ink.accent]].map(([name, column, color]) => {
+        const line = lineOf(store, column);
+        return { type: "scatter", mode: "lines", name, x: line.x, y: line.y, line: { color, width: 2.2 }, hovertemplate: hoverOf(line, `%{y${BYTES_TEXT}`) };
+      }),
       layout: overSteps(store, axis("bytes, history ledger", { rangemode: "tozero", tickformat: ".3~s", ticksuffix: "B" })),
     }),
-    table: (store) => stepTable(store, [["full (bytes)", store.full], ["kept (bytes)", store.kept]]),
+    table: () => stepTable([["full (bytes)", (part) => part.full], ["kept (bytes)", (part) => part.kept]]),
   },
   halting: {
     title: "Halting", group: "Recursion", card: "memory-panel", tab: "tab-halting",
-    list: (store) => [
-      { name: "halting probability, σ(q_halt)", unit: "halting probability (0 to 1)", column: store.halt, color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
-      { name: "right cells", unit: "right cells", column: store.right, color: ink.changes, text: ":d", zero: true },
-      { name: "right cells, batch", unit: "right cells of the batch (share)", column: several(store) && store.batchRight, color: ink.muted, text: ":.4f", zero: true },
-      { name: "solved, batch", unit: "solved puzzles of the batch", column: several(store) && store.batchSolved, color: ink.amber, text: ":d", zero: true },
-    ].filter(({ column }) => filled(column)),
+    list: (store) => lanesOf(store, [
+      { name: "halting probability, σ(q_halt)", unit: "halting probability (0 to 1)", of: "halt", color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
+      { name: "right cells", unit: "right cells", of: "right", color: ink.changes, text: ":d", zero: true },
+      ...(several(store) ? [
+        { name: "right cells, batch", unit: "right cells of the batch (share)", of: "batchRight", color: ink.muted, text: ":.4f", zero: true },
+        { name: "solved, batch", unit: "solved puzzles of the batch", of: "batchSolved", color: ink.amber, text: ":d", zero: true },
+      ] : []),
+    ]),
     has(store) { return filled(store.halt); },
     figure(store) { return lanes(store, this.list(store)); },
-    table(store) { return stepTable(store, this.list(store).map(({ unit, column }) => [unit, column])); },
+    table(store) { return laneTable(this.list(store)); },
   },
   latents: {
     title: "Latent path", group: "Recursion", card: "memory-panel", tab: "tab-latents",
-    columns: (store) => ["Hx", "Hy", "Lx", "Ly"].map((name) => store.latent?.[name] ?? store[`latent.${name}`]),
-    has(store) { return this.columns(store).every(filled); },
+    has: (store) => store.box !== null,
     figure(store) {
-      const [hx, hy, lx, ly] = this.columns(store), steps = stepsOf(store, 0), now = store.frame.index;
+      const { path: held } = store, steps = held.map(([t]) => t), now = store.frame.index;
       const last = Math.max(1, store.rows - 1);
       // From early (pale) to late (strong); the step shown is the large one.
-      const path = (name, x, y, color, symbol) => {
-        const place = { x: valuesOf(store, x, 0), y: valuesOf(store, y, 0) };
+      const path = (name, state, color, symbol) => {
+        const place = { x: held.map(([, at]) => at[state]), y: held.map(([, at]) => at[state + 1]) };
         return [
           { type: "scatter", mode: "lines", ...place, line: { color, width: 1 }, opacity: 0.4, hoverinfo: "skip", showlegend: false },
           {
@@ -346,59 +362,38 @@ const ZOOM = {
         ];
       };
       return {
-        data: [...path("z_L", lx, ly, ink.amber, "circle"), ...path("z_H", hx, hy, ink.accent, "square")],
+        data: [...path("z_L", 2, ink.amber, "circle"), ...path("z_H", 0, ink.accent, "square")],
         layout: layoutOf(store, axis("first singular direction of the output head"), axis("second singular direction", { scaleanchor: "x" }), { hovermode: "closest" }),
       };
     },
-    table(store) {
-      const names = ["z_H x", "z_H y", "z_L x", "z_L y"];
-      return stepTable(store, this.columns(store).map((column, n) => [`${names[n]} (mean over cells)`, column]), 0);
-    },
+    table: () => ({
+      columns: ["step", "s", "h", "l", ...["z_H x", "z_H y", "z_L x", "z_L y"].map((name) => `${name} (mean over cells)`)],
+      from: 0,
+      lines: (part, t) => [[t, ...addressOf(part, t), ...part.latent.at(t)]],
+    }),
   },
   timeline: {
     title: "Timeline lanes", group: "Recursion", card: "deck",
     has: (store) => store.rows > 1,
-    figure: (store) => lanes(store, [
-      ...[...(store.notes ?? [])].map(([name, { column, colour }]) => ({ name: plain(name), column: padded(column, store), color: colour, text: ":.5g", dots: true })),
-      { name: "cells changed", column: store.changed, color: ink.changes, text: ":d", bars: true },
-      { name: "P(halt)", column: store.halt, color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
-      { name: "residual", column: store.residual, color: ink.muted, text: ":.5g", log: true },
-    ].filter(({ column }) => filled(column))),
-    table: (store) => stepTable(store, [...[...(store.notes ?? [])].map(([name, { column }]) => [name, padded(column, store)]), ["cells changed", store.changed], ["halting probability (0 to 1)", store.halt], ["residual (Frobenius norm)", store.residual]].filter(([, column]) => filled(column))),
+    list: (store) => lanesOf(store, [
+      ...[...(store.notes ?? [])].map(([name, { colour }]) => ({ name: plain(name), unit: name, find: (part) => part.notes.get(name)?.column, color: colour, text: ":.5g", dots: true })),
+      { name: "cells changed", unit: "cells changed", of: "changed", color: ink.changes, text: ":d", bars: true },
+      { name: "P(halt)", unit: "halting probability (0 to 1)", of: "halt", color: ink.green, text: ":.5f", range: [-0.04, 1.04] },
+      { name: "residual", unit: "residual (Frobenius norm)", of: "residual", color: ink.muted, text: ":.5g", log: true },
+    ]),
+    figure(store) { return lanes(store, this.list(store)); },
+    table(store) { return laneTable(this.list(store)); },
   },
   effect: {
     title: "What compression does to the answer", group: "Recursion", card: "fidelity-panel",
-    list: (store) => [
-      { name: "KL, nats per cell", column: store.kl, color: ink.red, text: ":.5g", dots: true },
-      { name: "cells flipped", column: store.flips, color: ink.changes, text: ":d", bars: true },
-      { name: "exp(−KL)", column: store.functionalAll, color: ink.accent, text: ":.5f", dots: true },
-      { name: "gradient cosine", column: store.gradientAll, color: ink.green, text: ":.5f", dots: true },
-    ].filter(({ column }) => filled(column)),
+    list: (store) => lanesOf(store, [
+      { name: "KL, nats per cell", of: "kl", color: ink.red, text: ":.5g", dots: true },
+      { name: "cells flipped", of: "flips", color: ink.changes, text: ":d", bars: true },
+      { name: "exp(−KL)", of: "functionalAll", color: ink.accent, text: ":.5f", dots: true },
+      { name: "gradient cosine", of: "gradientAll", color: ink.green, text: ":.5f", dots: true },
+    ]),
     has(store) { return this.list(store).length > 0; },
     figure(store) { return lanes(store, this.list(store)); },
-    table(store) { return stepTable(store, this.list(store).map(({ name, column }) => [`all sites compressed: ${name.replace("−", "-")}`, column])); },
+    table(store) { return laneTable(this.list(store).map((lane) => ({ ...lane, unit: `all sites compressed: ${lane.name.replace("−", "-")}` }))); },
   },
 };
-
-/** All sites at all steps, one line each. */
-function everything(store) {
-  const actions = actionsOf(store);
-  return {
-    columns: ["step", "s", "h", "l", "site", "fidelity (share of energy)", "centred (share of energy without the mean)", "functional (exp(-KL in nats per cell))", "rank (directions)", "action", "turn (degrees)"],
-    rows: stepsOf(store).flatMap((t) => {
-      const address = addressOf(store, t);
-      return store.sites.map((site, i) => [
-        t, ...address, site.name, store.fidelity[i][t], store.centred?.[i]?.[t], store.functional?.[i]?.[t], store.rank[i][t], actions[i][t], store.turn[i][t],
-      ]);
-    }),
-  };
-}
-
-const csvField = (value) => {
-  if (!known(value)) return "";
-  const text = String(value);
-  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
-};
-
-/** RFC 4180: a header line, CRLF, quotes where needed; numbers with all their digits, nothing where there is no figure. */
-const csv = ({ columns, rows }) => [columns, ...rows].map((line) => `${line.map(csvField).join(",")}\r\n`).join("");

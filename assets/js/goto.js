@@ -18,7 +18,7 @@ const goTo = {
   /** The last step one may go to: of the trained depth, of what is recorded beyond it, or without bound where the run goes on. */
   get last() {
     const { store } = player;
-    return store.options?.beyond ? FARTHEST : Math.max(store.length, store.head);
+    return store.options?.beyond ? store.farthest : Math.max(store.length, store.head);
   },
 
   open() {
@@ -32,5 +32,3 @@ const goTo = {
     this.field.select();
   },
 };
-
-const FARTHEST = 100_000; // the server's own bound of a run past the trained depth

@@ -52,10 +52,11 @@ const halting = {
   },
 
   wire() {
+    const count = (column, t) => spanText(column.span(t), (value) => `${value}`);
     wirePlot(this, $("halting-plot"), (store, t) => [
-      { colour: ink.green, name: "halting probability", value: fixed(store.halt[t], 3) },
-      ...(store.right[t] === null ? [] : [{ colour: ink.changes, name: "right cells", value: `${store.right[t]} of ${store.frame.total}` }]),
-      ...(store.frame.batch > 1 ? [{ name: "solved of the batch", value: `${store.batchSolved[t]} of ${store.frame.batch}` }] : []),
+      { colour: ink.green, name: "halting probability", value: spanText(store.halt.span(t), (value) => fixed(value, 3)) },
+      ...(store.right.span(t) ? [{ colour: ink.changes, name: "right cells", value: `${count(store.right, t)} of ${store.frame.total}` }] : []),
+      ...(store.frame.batch > 1 ? [{ name: "solved of the batch", value: `${count(store.batchSolved, t)} of ${store.frame.batch}` }] : []),
     ]);
   },
 };

@@ -1,7 +1,6 @@
 // The path of the two latent states, in a plane that the weights fix, coloured from early (pale) to late (strong).
 
 const SHADES = 24; // of time, along the path
-const MOST_SEGMENTS = 4_000; // per state; a longer path is drawn through every n-th step, the newest part whole
 
 const latents = {
   place: null,
@@ -23,32 +22,30 @@ const latents = {
     this.place = { x, y };
     if (x0 < 0 && x1 > 0) upright(context, Math.round(x(0)) + 0.5, 0, height);
     if (y0 < 0 && y1 > 0) rule(context, y(0), 0, width);
-    const { Hx, Hy, Lx, Ly } = store.latent;
-    const now = Math.min(store.frame.index, store.rows - 1);
-    for (const [xs, ys, colour, dot, wide] of [[Lx, Ly, ink.amber, disc, 1.1], [Hx, Hy, ink.accent, square, 1.8]]) {
-      if (store.rows - 1 > now) this.path(context, xs, ys, now, store.rows - 1, x, y, colour, () => 0.13, 1);
-      this.path(context, xs, ys, 0, now, x, y, colour, (share) => 0.25 + 0.75 * share * share, wide);
-      dot(context, x(xs[0]), y(ys[0]), 2.5, ink.muted);
-      context.strokeStyle = ink.card;
-      dot(context, x(xs[now]), y(ys[now]), 6, ink.card);
-      dot(context, x(xs[now]), y(ys[now]), 4.5, colour);
+    const { path } = store, now = path.findIndex(([t]) => t === store.frame.index), places = path.map(([, place]) => place);
+    const past = places.slice(0, now + 1), future = places.slice(now), start = places[0], here = places[now];
+    for (const [state, colour, dot, wide] of [[2, ink.amber, disc, 1.1], [0, ink.accent, square, 1.8]]) {
+      const at = (place) => [x(place[state]), y(place[state + 1])];
+      this.path(context, future, at, colour, () => 0.13, 1);
+      this.path(context, past, at, colour, (share) => 0.25 + 0.75 * share * share, wide);
+      dot(context, ...at(start), 2.5, ink.muted);
+      dot(context, ...at(here), 6, ink.card);
+      dot(context, ...at(here), 4.5, colour);
     }
   },
 
-  /** The path from step `from` to `to` in a few shades; `alpha` of a share of the way. */
-  path(context, xs, ys, from, to, x, y, colour, alpha, width) {
-    const stride = Math.max(1, Math.ceil((to - from) / MOST_SEGMENTS));
+  /** A path through places in a few shades; `alpha` of a share of the way. */
+  path(context, places, at, colour, alpha, width) {
     context.strokeStyle = colour;
     context.lineWidth = width;
     context.lineJoin = "round";
-    const count = Math.max(1, Math.min(SHADES, Math.ceil((to - from) / stride)));
+    const steps = places.length - 1, count = Math.min(SHADES, steps);
     for (let n = 0; n < count; n++) {
-      const first = from + Math.round(((to - from) * n) / count), last = from + Math.round(((to - from) * (n + 1)) / count);
+      const first = Math.round((steps * n) / count), last = Math.round((steps * (n + 1)) / count);
       context.globalAlpha = alpha((n + 1) / count);
       context.beginPath();
-      context.moveTo(x(xs[first]), y(ys[first]));
-      for (let t = first + 1; t <= last; t += stride) context.lineTo(x(xs[t]), y(ys[t]));
-      context.lineTo(x(xs[last]), y(ys[last]));
+      context.moveTo(...at(places[first]));
+      for (let t = first + 1; t <= last; t++) context.lineTo(...at(places[t]));
       context.stroke();
     }
     context.globalAlpha = 1;
@@ -66,15 +63,14 @@ const latents = {
     const nearest = (event) => {
       const { store } = player;
       if (!store?.box || !this.place) return null;
-      const { Hx, Hy, Lx, Ly } = store.latent, { x, y } = this.place;
+      const { x, y } = this.place;
       let best = null, least = 144;
-      const stride = Math.max(1, Math.ceil(store.rows / MOST_SEGMENTS));
-      for (let t = 0; t < store.rows; t += stride) {
-        for (const [xs, ys, name] of [[Hx, Hy, "z_H"], [Lx, Ly, "z_L"]]) {
-          const far = (x(xs[t]) - event.offsetX) ** 2 + (y(ys[t]) - event.offsetY) ** 2;
-          if (far < least) { least = far; best = { t, name, at: [xs[t], ys[t]] }; }
+      store.latent.each(0, store.rows, (t, [hx, hy, lx, ly]) => {
+        for (const [px, py, name] of [[hx, hy, "z_H"], [lx, ly, "z_L"]]) {
+          const far = (x(px) - event.offsetX) ** 2 + (y(py) - event.offsetY) ** 2;
+          if (far < least) { least = far; best = { t, name, at: [px, py] }; }
         }
-      }
+      });
       return best;
     };
     canvas.addEventListener("pointermove", (event) => {

@@ -80,7 +80,7 @@ const memory = {
     const left = 1, right = 3, top = 4, bottom = 3;
     this.place = { left, right, width };
     const x = (t) => left + (t / store.span) * (width - left - right);
-    const most = Math.max(1, store.full.at(-1) ?? 0, store.kept.at(-1) ?? 0);
+    const most = Math.max(1, store.full.newest ?? 0, store.kept.newest ?? 0);
     const y = (value) => top + (1 - value / most) * (height - top - bottom);
     rule(context, height - bottom, left, width - right);
     const now = store.frame.index;
@@ -103,10 +103,10 @@ const memory = {
   },
 
   wire() {
-    wirePlot(this, $("memory-plot"), (store, t) => [
-      { colour: ink.muted, name: "full", value: bytes(store.full[t]) },
-      { colour: ink.green, name: "kept", value: bytes(store.kept[t]) },
-      { name: "saved", value: percent(1 - store.kept[t] / store.full[t]) },
-    ]);
+    wirePlot(this, $("memory-plot"), (store, t) => {
+      const full = store.full.span(t), kept = store.kept.span(t);
+      const saved = store.full.holds(t) ? [{ name: "saved", value: percent(1 - kept?.low / full?.low) }] : []; // of a block one cannot tell
+      return [{ colour: ink.muted, name: "full", value: spanText(full, bytes) }, { colour: ink.green, name: "kept", value: spanText(kept, bytes) }, ...saved];
+    });
   },
 };

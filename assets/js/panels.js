@@ -12,7 +12,7 @@ const headline = {
   },
 };
 
-const MOST_EVENTS = 300; // rows in the list; older ones stay in the timeline
+const MOST_EVENTS = 300; // rows in the list; older ones stay on the timeline
 
 const events = {
   store: null,
@@ -26,14 +26,16 @@ const events = {
       list.replaceChildren();
     }
     const now = store.frame.index;
-    if (store.events.length > this.listed) {
-      const fresh = store.events.slice(Math.max(this.listed, store.events.length - MOST_EVENTS)).reverse();
-      this.listed = store.events.length;
+    if (store.eventsTold > this.listed) {
+      const fresh = store.events.slice(-Math.min(store.eventsTold - this.listed, MOST_EVENTS)).reverse();
+      this.listed = store.eventsTold;
       list.prepend(...fresh.map((event) => this.row(store, event)));
       while (list.childElementCount > MOST_EVENTS) list.lastElementChild.remove();
       this.cursor = -1;
     }
     hide($("events-empty"), this.listed > 0);
+    const all = store.eventCount.toLocaleString("en"), shown = list.childElementCount;
+    say($("events-count"), shown < store.eventCount ? `newest ${shown} of ${all}` : shown ? `${all} · click to jump` : "click to jump");
     if (now !== this.cursor) {
       this.cursor = now;
       for (const node of list.children) node.classList.toggle("future", node.step > now);

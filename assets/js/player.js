@@ -58,6 +58,12 @@ const player = {
   setSpeed(value) { this.speed = value; this.since = performance.now(); this.debt = Math.min(this.debt, 1); if (this.playing) this.pump(); },
   token: 0,
 
+  /** The step that is travelled to and not reached yet; null where none is. */
+  get target() {
+    const sought = this.playing || this.failure ? null : this.wish.seek ?? this.heading;
+    return this.store && sought !== this.store.frame.index ? sought : null;
+  },
+
   // How it gets it
 
   async pump() {

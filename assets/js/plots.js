@@ -4,6 +4,23 @@ const CROWDED = 2; // steps per pixel from which on spans are drawn
 
 const stepsPerPixel = (from, to, x) => (to - from) / Math.max(1, x(to) - x(from));
 
+/** What a column holds of [from, to), gathered by the pixel it falls on: visit(pixel, lowest, highest). */
+function byPixel(column, from, to, x, visit) {
+  let pixel = null, low = Infinity, high = -Infinity;
+  column.extremes(from, to, (first, last, least, most) => {
+    const at = Math.round(x(Math.max(from, first)));
+    if (at !== pixel) {
+      if (pixel !== null) visit(pixel, low, high);
+      pixel = at;
+      low = Infinity;
+      high = -Infinity;
+    }
+    low = Math.min(low, least);
+    high = Math.max(high, most);
+  });
+  if (pixel !== null) visit(pixel, low, high);
+}
+
 /** Draw a column of numbers as a line; `x` and `y` map a step and a value to pixels. */
 function curve(context, column, from, to, x, y, colour, width, alpha = 1) {
   if (to <= from) return;
@@ -12,30 +29,20 @@ function curve(context, column, from, to, x, y, colour, width, alpha = 1) {
   context.globalAlpha = alpha;
   context.lineJoin = "round";
   context.beginPath();
-  const perPixel = stepsPerPixel(from, to, x);
-  let open = false;
-  if (perPixel <= CROWDED) {
-    for (let t = from; t < to; t++) {
-      const value = column[t];
-      if (value === null || value === undefined || !Number.isFinite(value)) { open = false; continue; }
-      if (open) context.lineTo(x(t), y(value)); else context.moveTo(x(t), y(value));
-      open = true;
-    }
+  if (stepsPerPixel(from, to, x) <= CROWDED) {
+    let next = null; // the step that goes on with the line: where one has no figure, the line is broken
+    column.extremes(from, to, (first, last, low, high) => {
+      if (first === next) context.lineTo(x(first), y(low)); else context.moveTo(x(first), y(low));
+      if (last > first) context.lineTo(x(last), y(high));
+      next = last + 1;
+    });
   } else {
-    let pixel = null, low = Infinity, high = -Infinity;
-    const flush = () => {
-      if (pixel === null || low > high) return;
+    let open = false;
+    byPixel(column, from, to, x, (pixel, low, high) => {
       if (open) context.lineTo(pixel, y(low)); else context.moveTo(pixel, y(low));
       context.lineTo(pixel, y(high));
       open = true;
-    };
-    extremes(column, from, to, perPixel / 2, (t, least, most) => {
-      const at = Math.round(x(t));
-      if (at !== pixel) { flush(); pixel = at; low = Infinity; high = -Infinity; }
-      low = Math.min(low, least);
-      high = Math.max(high, most);
     });
-    flush();
   }
   context.stroke();
   context.globalAlpha = 1;
@@ -48,14 +55,15 @@ function staircase(context, column, from, to, x, y, colour, width, alpha) {
   context.lineWidth = width;
   context.globalAlpha = alpha;
   context.beginPath();
-  let before = null;
-  for (let t = from; t < to; t++) {
-    const value = column[t];
-    if (!value) { before = null; continue; }
-    if (before === null) context.moveTo(x(t), y(value));
-    else if (value !== before || t === to - 1) { context.lineTo(x(t), y(before)); context.lineTo(x(t), y(value)); }
-    before = value;
-  }
+  let before = null, next = null;
+  column.extremes(from, to, (first, last, low, high) => {
+    if (!high) { before = null; return; }
+    if (before === null || first !== next) context.moveTo(x(first), y(low));
+    else { context.lineTo(x(first), y(before)); context.lineTo(x(first), y(low)); }
+    context.lineTo(x(last), y(high));
+    before = high;
+    next = last + 1;
+  });
   context.stroke();
   context.globalAlpha = 1;
 }
@@ -66,24 +74,20 @@ function points(context, column, from, to, x, y, colour, width, alpha) {
   context.strokeStyle = context.fillStyle = colour;
   context.lineWidth = width;
   context.globalAlpha = alpha;
-  const dots = (x(to) - x(from)) / Math.max(1, to - from) > 0.4;
   let open = false;
   context.beginPath();
-  for (let t = from; t < to; t++) {
-    const value = column[t];
-    if (value === null || value === undefined) continue;
-    if (open) context.lineTo(x(t), y(value)); else context.moveTo(x(t), y(value));
+  column.extremes(from, to, (first, last, low, high) => {
+    if (open) context.lineTo(x(first), y(low)); else context.moveTo(x(first), y(low));
+    if (last > first) context.lineTo(x(last), y(high));
     open = true;
-  }
+  });
   context.stroke();
-  if (dots) {
-    for (let t = from; t < to; t++) {
-      const value = column[t];
-      if (value === null || value === undefined) continue;
+  if ((x(to) - x(from)) / Math.max(1, to - from) > 0.4) {
+    column.extremes(from, to, (first, last, low) => {
       context.beginPath();
-      context.arc(x(t), y(value), width * 0.9, 0, 7);
+      context.arc(x(first), y(low), width * 0.9, 0, 7);
       context.fill();
-    }
+    });
   }
   context.globalAlpha = 1;
 }
@@ -149,11 +153,17 @@ function stepTicks(context, store, x, width, y, { top = 0, wanted = 5, size = 10
   if (store.span > store.length) upright(context, Math.round(x(store.length)) + 0.5, top, y - 8, { colour: ink.muted, dash: [1, 3] });
 }
 
+/** The first line of a tooltip about step t: where the page holds it only within a block of steps, that block. */
+function stepLine(store, t) {
+  const { from, to } = store.block(t);
+  return from === to ? { name: "step", value: `${t}` } : { name: "steps, lowest to highest", value: `${from} to ${to}` };
+}
+
 /**
  * Let a plot say its values where the pointer is, and go to the step that is clicked. `plot.place` holds left, right and width of
- * what was drawn; `lines(store, step)` are the tooltip's lines, null where there is nothing to say.
+ * what was drawn; `lines(store, step)` are the tooltip's lines, null where there is nothing to say; `heading` is the one above them.
  */
-function wirePlot(plot, canvas, lines) {
+function wirePlot(plot, canvas, lines, heading = stepLine) {
   const stepAt = (event) => {
     const { store } = player;
     if (!store || !plot.place) return null;
@@ -168,7 +178,7 @@ function wirePlot(plot, canvas, lines) {
     const before = plot.hover;
     plot.hover = told ? t : null;
     if (before !== plot.hover) redraw();
-    if (told) tip.show([{ name: "step", value: `${t}` }, ...told], event.clientX, event.clientY); else tip.hide();
+    if (told) tip.show([heading(player.store, t), ...told], event.clientX, event.clientY); else tip.hide();
   });
   canvas.addEventListener("pointerleave", () => { plot.hover = null; tip.hide(); redraw(); });
   canvas.addEventListener("click", (event) => { const t = stepAt(event); if (t !== null) player.seek(t); });

@@ -2,7 +2,7 @@
 
 const LEAST_SHARE = 1e-4; // and less: the darkest
 const GREATEST_SHARES = [0.1, 0.2, 0.5, 1]; // the brightest, by what a site shows
-const MOST_COLUMNS = 1_600; // of the kept picture; a longer run shares them
+const MOST_COLUMNS = 512; // of the kept picture; a longer run shares them, and of its older steps at least as many are held
 const SHOWN_COMPONENTS = 64; // what a run keeps of each step
 
 const shareColour = (share, high) => cividis(Math.log(Math.max(share, LEAST_SHARE) / LEAST_SHARE) / Math.log(high / LEAST_SHARE));
@@ -33,9 +33,8 @@ const spectrum = {
       kept.painted = Math.min(kept.painted, Math.floor((from * span) / (columns - 1)));
     }
     spectra.cut = undefined;
-    for (let t = kept.painted; t < spectra.rows.length; t++) {
-      const shares = spectra.rows[t];
-      if (!shares) continue;
+    spectra.rows.each(kept.painted, spectra.rows.length, (t, shares) => {
+      if (!shares) return;
       const { data } = kept.strip;
       data.fill(0);
       shares.forEach((share, n) => {
@@ -43,7 +42,7 @@ const spectrum = {
         data.set([r, g, b, 255], 4 * n);
       });
       kept.context.putImageData(kept.strip, Math.floor((t * (columns - 1)) / span), 0);
-    }
+    });
     kept.painted = spectra.rows.length;
     return kept.canvas;
   },
@@ -82,13 +81,9 @@ const spectrum = {
       label(context, "1", left - 5, top + 5, { align: "right", size: 9.5 });
       label(context, `${most}`, left - 5, height - bottom - 5, { align: "right", size: 9.5 });
     }
-    const marks = store.siteMarks[store.selected ?? 0] ?? [];
-    let pixel = null;
-    for (const [step, kind] of marks) {
-      const at = Math.round(x(step)) + 0.5;
-      if (at === pixel) continue;
-      pixel = at;
-      upright(context, at, kind === "reset" ? 0 : 4, top - 1, { colour: kind === "reset" ? ink.red : ink.amber, width: 1.6 });
+    for (const [kind, above, colour] of [["grew", 4, ink.amber], ["reset", 0, ink.red]]) {
+      marksAt(context, store.siteMarks[store.selected ?? 0]?.[kind] ?? [], x, store.rows, (at) =>
+        upright(context, Math.round(at) + 0.5, above, top - 1, { colour, width: 1.6 }));
     }
     stepTicks(context, store, x, width, height - 6, { top, wanted: 4, size: 9.5 });
     cursorLine(context, x(store.frame.index), top - 2, height - bottom);
@@ -97,7 +92,7 @@ const spectrum = {
 
   tell(store) {
     const { spectra } = store;
-    const shares = spectra.rows[store.frame.index];
+    const shares = spectra.rows.at(store.frame.index);
     const site = store.sites[store.selected ?? 0];
     const rank = store.frame.sites[site.name]?.rank ?? 0;
     say($("spectrum-note"), rank > SHOWN_COMPONENTS ? `${SHOWN_COMPONENTS} of ${rank}` : "");
@@ -119,13 +114,13 @@ const spectrum = {
 
   wire() {
     wirePlot(this, $("spectrum-plot"), (store, t, event) => {
-      const shares = store.spectra.rows[t];
+      const { rows } = store.spectra, shares = rows.at(rows.stepBefore(t));
       if (!shares) return null;
       const { top, bottom, height } = this.place;
       const n = Math.floor(((event.offsetY - top) / (height - top - bottom)) * store.spectra.most);
       if (n < 0 || n >= shares.length) return [{ name: "components", value: `${shares.length}` }];
       return [{ name: "component", value: `${n + 1} of ${shares.length}` }, { colour: rgb(shareColour(shares[n], this.high(store.spectra))), name: "share of energy", value: small(shares[n]) }];
-    });
+    }, (store, t) => ({ name: "step", value: `${store.spectra.rows.stepBefore(t)}` })); // of older steps not all are held
   },
 };
 

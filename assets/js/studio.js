@@ -59,9 +59,8 @@ function drawStatus() {
   $("deck").classList.toggle("running", state === "playing"); // not on the root: that would restyle the whole page
   const words = { paused: "paused", playing: "playing", done: "end of run", error: "stopped" };
   // A step that is not computed yet is travelled to, picture by picture.
-  const target = state === "paused" ? player.wish.seek ?? player.heading : null;
-  const travels = target !== null && store && target !== store.frame.index;
-  say($("status-pill"), player.loading ? "loading" : travels ? `going to t ${target}` : words[state]);
+  const { target } = player;
+  say($("status-pill"), player.loading ? "loading" : target !== null ? `going to t ${target}` : words[state]);
   mark($("status-pill"), "class", player.loading ? "loading" : state);
   mark($("page"), "data-shows", player.expired ? "expired" : player.loading ? "loading" : state === "error" ? "error" : "run");
   mark(node, "aria-live", state === "playing" ? "off" : "polite");
@@ -234,10 +233,13 @@ function keepAddress(now) {
 }
 
 async function share() {
-  if (!player.store) return;
-  const link = `${location.origin}${location.pathname}?${player.store.link}`;
+  const { store, target } = player;
+  if (!store) return;
+  const query = new URLSearchParams(store.link), step = target === null ? store.frame.index : Math.min(target, goTo.last);
+  query.set("step", step); // on the way to a step, that one is meant
+  const link = `${location.origin}${location.pathname}?${query}`;
   const copied = await copy(link);
-  notify(copied ? `link to step ${player.store.frame.index} copied` : `the link is in the address bar: ${link}`);
+  notify(copied ? `link to step ${step} copied` : `this browser does not allow copying: ${link}`);
 }
 
 /** The present policy and view as a Python script. */
@@ -475,6 +477,7 @@ if (window.laserStudio) {
     on,
     controls,
     get drawn() { return player.drawn; },
+    get held() { return player.store?.held ?? 0; },
     get ready() { return Boolean(player.store) && !player.loading; },
   };
   // Gradio mounts components one after the other: start when all are there.

@@ -21,7 +21,7 @@ const timeline = {
     context.lineWidth = 1;
     const supervisions = Math.round(store.span / per);
     const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / (supervisions > 99 ? 44 : supervisions > 40 ? 34 : 26))));
-    const current = store.frame.s;
+    const current = store.frame.s, names = []; // [text, place, whether it is where we are]
     if (watched.on(store)) stepTicks(context, store, x, width, 9, { wanted: 8, size: 9.5 }); // forwards may differ in length
     for (let s = 0; s <= supervisions; s++) {
       if (watched.on(store) || s % every && s !== supervisions) continue;
@@ -32,14 +32,12 @@ const timeline = {
       context.stroke();
       if (s < supervisions && (s + every <= supervisions || s === 0)) {
         const middle = x((s + Math.min(every, supervisions - s) / 2) * per);
-        const here = current - 1 >= s && current - 1 < s + every;
-        // Beside the cursor, not under it.
-        const beside = Math.abs(middle - x(now)) < 13 ? x(now) + 16 : middle;
-        label(context, `s${s + 1}`, beside, 9, { align: "center", colour: here ? ink.accent : ink.muted, weight: here ? 600 : 400 });
+        names.push([`s${s + 1}`, middle, current - 1 >= s && current - 1 < s + every]);
       }
     }
-    const names = watched.on(store) ? watched.names(store, narrow) : narrow ? ["changes", "resets", "q_halt", "residual"] : LANES;
-    names.forEach((name, n) => label(context, name, 2, top(n) + lane / 2, { size: 11 }));
+    this.nameSupervisions(context, names, x(now), width);
+    const lanes = watched.on(store) ? watched.names(store, narrow) : narrow ? ["changes", "resets", "q_halt", "residual"] : LANES;
+    lanes.forEach((name, n) => label(context, name, 2, top(n) + lane / 2, { size: 11 }));
     context.strokeStyle = ink.line;
     for (let n = 0; n < LANES.length; n++) {
       context.beginPath();
@@ -52,12 +50,14 @@ const timeline = {
     const room = lane - 8;
     const wide = Math.max(1, x(1) - x(0) - 1);
     context.fillStyle = ink.changes;
-    extremes(store.changed, 1, store.rows, stepsPerPixel(0, store.span, x), (t, _, most) => {
+    const bar = (at, most) => {
       if (!most) return;
       const tall = Math.max(1.5, (most / store.maxChanged) * room);
-      context.globalAlpha = t > now ? 0.3 : 1;
-      context.fillRect(x(t) - wide, base(0) - tall, wide, tall);
-    });
+      context.globalAlpha = at > x(now) + 0.5 ? 0.3 : 1;
+      context.fillRect(at - wide, base(0) - tall, wide, tall);
+    };
+    if (wide > 1) store.changed.extremes(1, store.rows, (t, last, low, most) => bar(x(t), most));
+    else byPixel(store.changed, 1, store.rows, x, (at, low, most) => bar(at, most));
     context.globalAlpha = 1;
 
     for (const [kind, draw] of Object.entries(EVENT_MARKS)) marksAt(context, store.marks[kind], x, now, (at) => draw(context, at, top(1) + lane / 2 - 1));
@@ -88,6 +88,23 @@ const timeline = {
     cursorLine(context, x(now), 2, height);
     context.fillStyle = ink.accent;
     triangle(context, x(now), 6, 6, ink.accent);
+  },
+
+  /** The supervision steps' names along the top: the one we are in beside the cursor, of the others those that neither it nor the cursor touches. */
+  nameSupervisions(context, names, cursor, width) {
+    context.font = `600 10.5px ${ink.font}`;
+    const head = 8, taken = [[cursor, head]]; // places and half widths: the cursor's head first
+    for (const [text, middle, here] of names.sort((one, other) => other[2] - one[2])) {
+      const wide = context.measureText(text).width / 2, near = wide + head;
+      let place = middle;
+      if (here && Math.abs(middle - cursor) < near) {
+        const left = cursor - near, right = cursor + near;
+        place = middle < cursor || right + wide > width ? left : right;
+      }
+      if (taken.some(([other, by]) => Math.abs(place - other) < by + wide)) continue;
+      taken.push([place, wide + 1]);
+      label(context, text, place, 9, { align: "center", colour: here ? ink.accent : ink.muted, weight: here ? 600 : 400 });
+    }
   },
 
   tell(store) {

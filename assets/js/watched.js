@@ -11,22 +11,29 @@ const watched = {
   /** What a request must say beside the usual. */
   known(store) { return this.on(store) ? { notes_since: store.notesKnown } : {}; },
 
-  /** Take in the noted values of a reply; `store.notes` holds a column per name, with gaps where nothing was noted. */
+  /** Take in what a reply says of notes: those that are new, and the newest up to the step shown. */
   take(store, reply) {
     store.length = Math.max(1, reply.head);
-    store.ended = reply.ended ?? "";
+    store.ended = reply.ended;
+    store.noted = reply.noted;
     store.notes ??= new Map();
-    if (!reply.notes || reply.notes.start !== store.notesKnown) return;
-    for (const [name, step, value] of reply.notes.rows) {
-      if (!store.notes.has(name)) store.notes.set(name, { column: [], low: Infinity, high: -Infinity, colour: siteColour(store.notes.size) });
+    if (reply.notes.start !== store.notesKnown) return;
+    this.addNotes(store, reply.notes.rows);
+    store.notesKnown += reply.notes.rows.length;
+  },
+
+  /** Noted values, ascending by step: a column per name, with gaps where nothing was noted. */
+  addNotes(store, rows) {
+    for (const [name, step, value] of rows) {
+      if (!store.notes.has(name)) store.notes.set(name, { column: new Column(store.start), low: Infinity, high: -Infinity, colour: siteColour(store.notes.size) });
       const note = store.notes.get(name);
+      note.column.cut(step); // noted twice at a step: the later one counts
       while (note.column.length < step) note.column.push(null);
-      note.column[step] = value;
+      note.column.push(value);
       if (!Number.isFinite(value)) continue;
       note.low = Math.min(note.low, value);
       note.high = Math.max(note.high, value);
     }
-    store.notesKnown += reply.notes.rows.length;
   },
 
   /** At the newest step there is nothing to be played yet. */
@@ -76,7 +83,7 @@ const watched = {
         this.rows.set(name, { value: make("b", {}, row), range: make("span", { cls: "range" }, row) });
       }
       const { value, range } = this.rows.get(name);
-      say(value, noteText(latest(note.column, frame.index, Infinity)));
+      say(value, noteText(store.noted[name]));
       say(range, note.low <= note.high ? `${noteText(note.low)} to ${noteText(note.high)}` : "");
     }
   },
@@ -100,7 +107,7 @@ const watched = {
     if (!store.notes.size) label(context, 'nothing noted: watcher.note("loss", loss) draws a curve here', width / 2, height / 2, { align: "center" });
     cursorLine(context, x(now), top, height - bottom);
     hoverLine(context, this, x, top, height - bottom);
-    const said = [...store.notes].map(([name, note]) => `${name} ${noteText(latest(note.column, now, Infinity))}`).join(", ");
+    const said = [...store.notes.keys()].map((name) => `${name} ${noteText(store.noted[name])}`).join(", ");
     mark($("notes-plot"), "aria-label", `Noted curves at step ${now}: ${said || "none"}`);
   },
 
@@ -145,7 +152,7 @@ const watched = {
 
   wire() {
     wirePlot(this, $("notes-plot"), (store, t) => {
-      const told = [...store.notes].map(([name, note]) => ({ colour: note.colour, name, value: noteText(latest(note.column, t, Infinity)) }));
+      const told = [...store.notes].map(([name, note]) => ({ colour: note.colour, name, value: spanText(note.column.latest(t), noteText) }));
       return told.length ? told : null;
     });
     $("watched-newest").addEventListener("click", () => player.seek(MOST_STEPS));
@@ -153,12 +160,11 @@ const watched = {
 };
 
 const MOST_STEPS = 1_000_000; // the server takes it for the newest there is
-const noteText = (value) => (value === null || !Number.isFinite(value) ? NONE : `${Number(value.toPrecision(4))}`);
+const noteText = (value) => (Number.isFinite(value) ? `${Number(value.toPrecision(4))}` : NONE);
 
 /** A noted curve: up to the step shown in full strength, from the last value before it on faint. */
 function drawNote(context, { column, colour }, store, x, y, width) {
-  let last = Math.min(store.frame.index, column.length - 1);
-  while (last > 0 && !Number.isFinite(column[last])) last -= 1;
-  points(context, column, Math.max(0, last), column.length, x, y, colour, width, 0.3);
+  const last = column.latest(store.frame.index)?.to ?? 0;
+  points(context, column, last, column.length, x, y, colour, width, 0.3);
   points(context, column, 0, last + 1, x, y, colour, width, 1);
 }

@@ -3,6 +3,7 @@
 
 const PLOTLY_FILE = "studio/plotly.min.js";
 const EXPORT_SIZE = { width: 1200, height: 680 }; // CSS pixels; PNG has twice as many each way
+const CLOSE = 1_000; // steps in view from which on older ones are fetched as they are; fewer than a reply holds
 
 /** The cards whose plots can be opened, and what their buttons call them. */
 const CARDS = { "fidelity-panel": "fidelity", "memory-panel": "memory", "basis-panel": "basis", deck: "timeline" };
@@ -20,21 +21,9 @@ function loadPlotly() {
   return loadPlotly.pending;
 }
 
-/** A copy of the store that later steps do not change: columns are copied, records are replaced by the player anyway. */
-function still(store) {
-  const copy = (value) => (Array.isArray(value) ? value.map((part) => (Array.isArray(part) ? part.slice() : part)) : value);
-  const shot = Object.assign(Object.create(Object.getPrototypeOf(store)), store);
-  for (const [name, value] of Object.entries(store)) {
-    if (Array.isArray(value)) shot[name] = copy(value);
-    else if (name === "spectra" && value) shot[name] = { ...value, rows: value.rows.slice() };
-    else if (name === "latent" && value) shot[name] = Object.fromEntries(Object.entries(value).map(([key, part]) => [key, copy(part)]));
-  }
-  return shot;
-}
-
 /** A file for the user to keep. */
-function download(name, type, text) {
-  const link = make("a", { href: URL.createObjectURL(new Blob([text], { type })), download: name });
+function download(name, type, parts) {
+  const link = make("a", { href: URL.createObjectURL(new Blob(parts, { type })), download: name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -81,6 +70,8 @@ const zoom = {
     const tools = make("div", { cls: "tools" }, dialog);
     this.choice = make("select", { "aria-label": "Plot", id: "zoom-plot", autofocus: "" }, tools);
     this.choice.addEventListener("change", () => { this.id = this.choice.value; this.view += 1; this.show(); });
+    this.site = make("select", { "aria-label": "Site", id: "zoom-site", "data-tip": "The site selected, here and on the page." }, tools);
+    this.site.addEventListener("change", () => this.chooseSite(Number(this.site.value)));
     const tool = (name, text, tip, act) => {
       const button = make("button", { type: "button", text, "data-tip": tip, "data-act": name }, tools);
       button.addEventListener("click", act);
@@ -111,7 +102,7 @@ const zoom = {
   open(id) {
     if (!player.store) return;
     if (!this.dialog) this.build();
-    this.shot = still(player.store);
+    this.shot = player.store.still();
     this.id = id;
     this.view += 1;
     // What is modal lies above everything else: tooltips and notices go with it.
@@ -122,16 +113,22 @@ const zoom = {
     this.watch();
   },
 
+  chooseSite(position) {
+    if (player.store.run === this.shot.run) select(position);
+    this.shot.selected = position;
+    this.show();
+  },
+
   closed() {
     clearTimeout(this.timer);
     tip.hide();
     document.body.append(tip.node, $("notice"));
     if (window.Plotly) window.Plotly.purge(this.plot);
-    this.shot = null;
+    this.shot = this.drawn = null;
   },
 
   refresh() {
-    this.shot = still(player.store);
+    this.shot = player.store.still();
     this.show();
     this.compare();
   },
@@ -149,7 +146,9 @@ const zoom = {
     say(this.again, same ? "Refresh" : `Refresh (t ${store.frame.index})`);
     this.again.classList.toggle("fresh", !same);
     const site = ZOOM[this.id].ofSite ? ` · ${shot.sites[chosenSite(shot)].label}` : "";
-    say(this.about, `${[shot.model.name, shot.puzzle.id].filter(Boolean).join(" · ")}${site} · ${when}${same ? "" : `, the run is at ${store.frame.index}`}`);
+    const { from, to } = shot.block(1), blocks = from < to ? ` · before step ${shot.whole} the lowest and highest of every ${to + 1 - from} steps: zoom in for each` : "";
+    const now = this.doing ? ` · ${this.doing}` : same ? "" : `, the run is at ${store.frame.index}`;
+    say(this.about, `${[shot.model.name, shot.puzzle.id].filter(Boolean).join(" · ")}${site} · ${when}${now}${blocks}`);
   },
 
   /** What there is to show, by group. */
@@ -164,6 +163,9 @@ const zoom = {
       for (const [id, title] of entries) make("option", { value: id, text: title }, group);
     }
     this.choice.value = this.id;
+    this.site.replaceChildren(...this.shot.sites.map(({ label }, i) => make("option", { value: i, text: label })));
+    this.site.value = `${chosenSite(this.shot)}`;
+    hide(this.site, this.shot.sites.length < 2);
   },
 
   async show() {
@@ -190,10 +192,17 @@ const zoom = {
       if (shot !== this.shot) return undefined;
       return this.tell("error", "The plotting library could not be fetched from the studio. Is it still running? The CSV exports work without it.", true);
     }
+    try {
+      await entry.fetch?.(shot);
+    } catch (failure) {
+      if (shot !== this.shot) return undefined;
+      return this.tell("error", failure.message, true);
+    }
     if (shot !== this.shot || entry !== ZOOM[this.id]) return undefined; // closed or changed meanwhile
     const { data, layout } = entry.figure(shot);
     for (const trace of data) if (trace.mode === "lines" && trace.x.length < 2) trace.mode = "lines+markers"; // one step is a point
-    if (entry !== this.drawn) library.purge(this.plot); // nothing of another plot may stay: no hover box, no axis
+    const other = entry !== this.drawn;
+    if (other) library.purge(this.plot); // nothing of another plot may stay: no hover box, no axis
     this.drawn = entry;
     try {
       await library.react(this.plot, data, { ...layout, height: this.plot.clientHeight, autosize: true, uirevision: this.view }, {
@@ -204,10 +213,26 @@ const zoom = {
     } catch (failure) {
       return this.tell("error", `The plot could not be drawn: ${failure.message}`);
     }
+    if (other) this.plot.on("plotly_relayout", () => this.lookCloser());
     mark(this.plot, "aria-label", `${entry.title}, up to step ${shot.rows - 1}; the values are in the CSV export`);
     this.tell("ready", "");
     this.allow(true);
     return undefined;
+  },
+
+  /** Where one has zoomed in on steps that are held in blocks: fetch and draw them as they are. */
+  async lookCloser() {
+    const { shot } = this, { title, range = [0, Infinity] } = this.plot.layout?.xaxis ?? {};
+    if (!shot || title?.text !== OVER_TIME || range[1] - range[0] > CLOSE) return;
+    const from = Math.max(1, Math.floor(range[0])), to = Math.min(shot.whole, Math.ceil(range[1]) + 1), { detail } = shot.residual;
+    if (from >= to || (detail && detail.start <= from && detail.length >= to)) return;
+    try {
+      await olderSteps(shot, from, to, (part) => shot.lookAt(part));
+    } catch (failure) {
+      notify(`these steps could not be fetched: ${failure.message}`);
+      return;
+    }
+    if (shot === this.shot) this.show();
   },
 
   tell(state, text, retry = false) {
@@ -248,13 +273,32 @@ const zoom = {
     }
   },
 
-  data() {
-    const entry = ZOOM[this.id];
-    if (!entry.has(this.shot)) return notify("nothing recorded yet: there is no data to export");
-    return download(`${this.fileName(this.id)}.csv`, "text/csv;charset=utf-8", csv(entry.table(this.shot)));
+  async data() {
+    const entry = ZOOM[this.id], { shot } = this;
+    if (!entry.has(shot)) return notify("nothing recorded yet: there is no data to export");
+    return this.save(this.id, async () => {
+      await entry.fetch?.(shot);
+      return entry.table(shot);
+    });
   },
 
-  allData() { download(`${this.fileName("all")}.csv`, "text/csv;charset=utf-8", csv(everything(this.shot))); },
+  allData() { return this.save("all", () => everything(this.shot)); },
+
+  /** A table as a CSV file. Of a long run the older steps are fetched for it, which may take a while. */
+  async save(what, make) {
+    const { shot } = this, name = `${this.fileName(what)}.csv`;
+    const tell = (share) => {
+      this.doing = share < 1 ? `fetching the older steps: ${Math.round(100 * share)} %` : "";
+      if (this.shot) this.compare();
+    };
+    try {
+      download(name, "text/csv;charset=utf-8", await csvParts(shot, await make(), tell));
+    } catch (failure) {
+      notify(`the data could not be exported: ${failure.message}`, { lasting: true });
+    } finally {
+      tell(1);
+    }
+  },
 
   /** Put the buttons in once the page has started. */
   start() {

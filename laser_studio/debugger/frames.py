@@ -179,7 +179,6 @@ class Frame:
                     site.centred,
                     site.functional,
                     site.best,
-                    site.window_fidelity,
                 ]
                 for name, site in self.sites.items()
             },

@@ -21,9 +21,9 @@ from laser_studio.studio.links import CONTROLS
 
 # In this order, as one function: each file uses what stands before it.
 SCRIPTS = (
-    "base.js", "columns.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js", "halting.js",
-    "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
-    "tabs.js", "tuning.js", "figures.js", "zoom.js", "player.js",
+    "base.js", "columns.js", "samples.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js",
+    "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
+    "tabs.js", "tuning.js", "older.js", "tables.js", "figures.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"

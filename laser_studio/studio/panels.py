@@ -94,7 +94,9 @@ ledger.">
 
 EVENTS = """
 <section class="card" id="events-panel" aria-labelledby="events-title">
-<header><h2 id="events-title">Events</h2><span class="aside">click to jump</span></header>
+<header><h2 id="events-title">Events</h2><span class="aside num" id="events-count"
+data-tip="How many events are recorded. The list holds the newest; growth, resets and solutions before them stay on the
+timeline.">click to jump</span></header>
 <ol id="events-list" tabindex="0" aria-label="Events, newest first"></ol>
 <p class="empty" id="events-empty">Press Play. Bases started, misses, growth, resets and changed answers are listed here, newest
 first.</p>

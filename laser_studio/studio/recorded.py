@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -151,6 +152,16 @@ class RecordedRun(Run):
         return urlencode({"model": self.subject.model, "step": self.recording.frame.index})
 
     def more(self, notes_since: int) -> dict[str, Any]:
-        """What only a recording has: noted values from `notes_since` on as [name, step, value], and whether it still grows."""
+        """What only a recording has: noted values from `notes_since` on as [name, step, value], the newest up to the step shown, by name,
+        and whether it still grows.
+        """
         rows = self.recording.note_log[notes_since : notes_since + MAX_NOTES]
-        return {"notes": {"start": notes_since, "rows": rows}, "ended": self.recording.ended}
+        noted = {name: self._noted(curve) for name, curve in self.recording.notes.items()}
+        return {"notes": {"start": notes_since, "rows": rows}, "noted": noted, "ended": self.recording.ended}
+
+    def _noted(self, curve: list[tuple[int, float | None]]) -> float | None:
+        """The newest value of a noted curve up to the step shown; None where there is none."""
+        place = bisect_right(curve, self.recording.frame.index, key=lambda note: note[0]) - 1
+        while place >= 0 and curve[place][1] is None:
+            place -= 1
+        return curve[place][1] if place >= 0 else None

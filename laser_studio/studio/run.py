@@ -50,9 +50,14 @@ class Run:
         return self.settings[max(step for step in self.settings if step <= cursor)]
 
     @property
+    def farthest(self) -> int:
+        """The last step a run past the trained depth may have."""
+        return min(self.session.length + MOST_BEYOND, MAX_STEP)
+
+    @property
     def last_step(self) -> int:
         """The step at which this run ends whatever is asked."""
-        return min(self.session.length + (MOST_BEYOND if self.options.beyond else 0), MAX_STEP)
+        return self.farthest if self.options.beyond else min(self.session.length, MAX_STEP)
 
     @property
     def finished(self) -> bool:

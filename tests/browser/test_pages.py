@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -95,6 +96,39 @@ def test_it_fits_the_screen(open_page: Callable[..., Page], studio_server: str, 
     else:
         studio.click("step")
         studio.at(1)
+
+
+# What the timeline writes along its top, with the place and half the width of each.
+NAMES = """() => new Promise((seen) => {
+  const write = CanvasRenderingContext2D.prototype.fillText, names = [];
+  CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+    if (this.canvas.id === "timeline-plot" && /^s\\d+$/.test(text)) names.push([text, x, this.measureText(text).width / 2]);
+    return write.call(this, text, x, y);
+  };
+  document.getElementById("scale-kind").click();
+  requestAnimationFrame(() => requestAnimationFrame(() => { CanvasRenderingContext2D.prototype.fillText = write; seen(names); }));
+})"""
+
+
+@pytest.mark.parametrize("query", ["", "?beyond=1"])
+def test_no_name_on_a_narrow_timeline_touches_another_or_the_cursor(open_page: Callable[..., Page], studio_server: str, query: str) -> None:
+    studio = StudioPage.opened(open_page, studio_server, query, viewport={"width": 390, "height": 844})
+    left, right, cursor = 62, 14, 6
+    for step in (1, 8, 52, 60, 64, 68, 72, 75, 76, 119):
+        studio.page.locator("#brand").click()
+        studio.page.keyboard.press("g")
+        studio.page.keyboard.type(str(step))
+        studio.page.keyboard.press("Enter")
+        studio.at(step)
+        span = int(studio.page.locator("#timeline").get_attribute("aria-valuemax") or 0)
+        wide = studio.page.evaluate("document.getElementById('timeline-plot').clientWidth")
+        names = sorted(studio.page.evaluate(NAMES), key=lambda name: name[1])
+        here = f"s{(step - 1) // 15 + 1}"
+        assert here in [text for text, _, _ in names] and len(names) >= 6
+        taken = sorted([*((x - half, x + half) for _, x, half in names), (at := left + step / span * (wide - left - right), at)])
+        assert all(end <= start for (_, end), (start, _) in pairwise(taken)), (step, names)
+        assert all(abs(x - at) >= half + cursor for _, x, half in names), (step, names)
+        assert taken[0][0] >= 0 and taken[-1][1] <= wide
 
 
 def test_everything_that_shows_a_measure_explains_itself(open_page: Callable[..., Page], studio_server: str) -> None:

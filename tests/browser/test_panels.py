@@ -186,6 +186,8 @@ def test_a_site_has_settings_of_its_own_and_gives_them_back(studio: StudioPage) 
 
 def test_measures_are_switched_on_where_they_are_missing(studio: StudioPage) -> None:
     page = studio.page
+    fits = "(({ scrollWidth, clientWidth }) => scrollWidth <= clientWidth)(document.getElementById('measures'))"
+    assert page.evaluate(fits)
     assert page.locator("#ask-functional").is_visible() and not page.locator("#m-kl").is_visible()
     for name in ("functional", "gradient", "best"):
         page.click(f"#ask-{name}")
@@ -193,6 +195,7 @@ def test_measures_are_switched_on_where_they_are_missing(studio: StudioPage) -> 
     seek(studio, 20)
     for identifier in ("m-energy", "m-centred", "m-functional", "m-flips", "m-kl", "m-gradient"):
         assert studio.text(identifier) not in ("", "–"), identifier
+    assert page.evaluate(fits)
     assert studio.text("basis-gap").endswith("%")
     studio.tab("angles")
     expect(page.locator("#best-key")).to_be_visible()

@@ -43,6 +43,20 @@ def test_the_copied_link_opens_the_same_step_paused(open_page: Callable[..., Pag
     assert other.status("state") == "paused" and other.step == 47
 
 
+def test_a_link_copied_on_the_way_names_the_step_that_is_sought(open_page: Callable[..., Page], studio_server: str) -> None:
+    studio = StudioPage.opened(open_page, studio_server, "?beyond=1", permissions=["clipboard-read", "clipboard-write"])
+    page = studio.page
+    page.keyboard.press("g")
+    page.keyboard.type("3000")
+    page.keyboard.press("Enter")
+    studio.until_script("Number(document.getElementById('status').dataset.step) > 5")
+    studio.click("share-link")
+    expect(page.locator("#notice")).to_contain_text("link to step 3000 copied")
+    assert page.evaluate("navigator.clipboard.readText().then((link) => new URL(link).searchParams.get('step'))") == "3000"
+    assert studio.step < 3000
+    studio.click("pause")
+
+
 def test_the_address_follows_the_view_and_a_reload_keeps_it(open_page: Callable[..., Page], studio_server: str) -> None:
     studio = StudioPage.opened(open_page, studio_server)
     for step in (1, 2, 3):

@@ -209,6 +209,27 @@ def test_spectrum_latents_and_memory_over_time_are_the_engines(studio: StudioPag
         assert (int(row["full (bytes)"]), int(row["kept (bytes)"])) == (ledger.full_bytes, ledger.stored_bytes + ledger.basis_bytes)
 
 
+def test_another_site_is_chosen_in_the_view_and_on_the_page(studio: StudioPage, session: Session) -> None:
+    page = studio.page
+    first = page.locator("#basis-title").inner_text()
+    enlarge(studio, "basis-panel", "spectrum")
+    name = "layers.1.self_attn.o_proj"
+    page.select_option("#zoom-site", label="L1 o")
+    expect(page.locator("#zoom-about")).to_contain_text("L1 o")
+    until(studio, "ready")
+    expect(page.locator("#basis-title")).to_have_text("Basis · L1 o")
+    shares = session.spectra(name, 1, STEP + 1)
+    drawn = page.evaluate(DATA)[0]["customdata"]
+    assert [line[-1] for line in drawn if line[-1] is not None] == pytest.approx(list(shares[-1] or ()), abs=NEAR)
+    rows = table(studio)
+    assert {row["site"] for row in rows} == {name} and len(rows) == STEP
+    page.select_option("#zoom-plot", "fidelity")
+    until(studio, "ready")
+    strong = [trace["name"] for trace in page.evaluate(DATA) if trace["mode"] == "lines" and trace["line"]["width"] > 2]
+    assert strong == ["L1 o"]
+    page.select_option("#zoom-site", label=first.removeprefix("Basis · "))
+
+
 @pytest.mark.parametrize(
     ("card", "tab", "title"),
     [

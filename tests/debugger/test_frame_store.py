@@ -68,3 +68,19 @@ def test_spectra_read_any_span_and_forget_the_oldest(model: TRM, puzzle: Puzzle)
     assert spectra.read("a", 0, 12) == [None] * 11 + [(float(f"{1 / 11:.3g}"),)]
     spectra.cut(LONGEST)
     assert spectra.read("a", LONGEST - 1, LONGEST + 1) == [(float(f"{1 / (LONGEST - 1):.3g}"),), None]
+
+
+def test_spectra_of_a_very_long_run_are_the_newest_and_take_no_more_room() -> None:
+    spectra, given = Spectra(), {}
+    for step in range(3, 3 * LONGEST):
+        if step % 5:  # a site that is not seen at every step
+            given[step] = tuple(round(0.9 / (1 + place + step % 11), 3) for place in range(step % 7))
+            spectra.add("a", step, given[step])
+        if step == 2 * LONGEST:
+            spectra.cut(step - 900)
+            given = {one: shares for one, shares in given.items() if one < step - 900}
+    newest = dict(list(given.items())[-LONGEST:])
+    for start, stop in ((0, 3 * LONGEST), (2 * LONGEST - 950, 2 * LONGEST - 850), (3 * LONGEST - 20, 3 * LONGEST + 20)):
+        assert spectra.read("a", start, stop) == [newest.get(step) for step in range(start, stop)]
+    column = spectra._columns["a"]
+    assert len(column.steps) < 1.1 * LONGEST and len(column.values) < 1.1 * 6 * LONGEST

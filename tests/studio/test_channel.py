@@ -95,6 +95,28 @@ def test_angles_of_the_newest_refresh_stay_on_screen(channel: Channel, catalogue
     assert reply["turns"]["layers.0.mlp.down_proj"] == {"step": newest, "angles": [round(angle, 3) for angle in angles]}
 
 
+def test_replies_tell_what_the_page_need_not_remember(channel: Channel, catalogue: Catalogue) -> None:
+    reply = opened(channel, "functional=1&best=1")
+    run = reply["run"]
+    session = session_for(catalogue)
+    session.set_measures(Measures(functional=True, best=True))
+    assert reply["farthest"] == LENGTH + 100_000 and opened(channel, "beyond=1")["farthest"] == reply["farthest"]
+    assert (reply["event_count"], reply["causes"], reply["gaps"], reply["measured"]) == (0, {}, {}, {"functional": None, "gradient": None})
+    session.seek(LENGTH)
+    reply = channel.command({**known(reply, run), "name": "seek", "value": LENGTH})
+    total = sum(len(frame.events) for frame in session.frames)
+    assert reply["event_count"] == total > 0
+    for step in (10, 7):  # also at an old step, from which a page may have let go what lies around it
+        reply = channel.command({**known(reply, run), "name": "seek", "value": step})
+        newest = max(frame.index for frame in session.frames[: step + 1] if frame.functional is not None)
+        assert reply["measured"]["functional"]["step"] == newest and reply["measured"]["gradient"] is None
+        assert reply["measured"]["functional"]["kl"] == session.frames[newest].kl
+        assert {gap["step"] for gap in reply["gaps"].values()} <= set(range(step + 1))
+        said = [event for frame in session.frames[: step + 1] for event in frame.events if event.site == DOWN]
+        assert reply["causes"][DOWN] == {"step": said[-1].step, "text": said[-1].text}
+        assert reply["event_count"] == total
+
+
 def test_the_last_update_of_the_answer_stays_on_screen(channel: Channel) -> None:
     reply = opened(channel)
     assert reply["update"] is None
@@ -417,7 +439,7 @@ def test_options_of_a_link_are_the_runs_and_go_on_in_its_link(channel: Channel, 
     assert plain(reply["frame"]) == plain(session.seek(6).to_json())
     frame = reply["frame"]
     assert frame["batch"] == 3 and None not in (frame["functional"], frame["gradient"], frame["sites"][DOWN]["best"])
-    assert len(reply["rows"][-1]["sites"][DOWN]) == 8 and reply["rows"][-1]["kl"] is not None
+    assert len(reply["rows"][-1]["sites"][DOWN]) == 7 and reply["rows"][-1]["kl"] is not None
 
 
 def test_figures_can_be_asked_for_on_the_way(channel: Channel) -> None:

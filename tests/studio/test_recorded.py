@@ -90,7 +90,10 @@ def test_a_page_opens_on_the_recording_and_reads_along(growing: Growing, small_c
     assert reply["frame"]["sites"]["inner"]["fidelity"] == watcher.frames[11].sites["inner"].fidelity
     reply = ask(channel, "command", reply, at=11, since=16, name="seek", value=1_000_000)
     assert (reply["frame"]["index"], reply["state"], reply["link"]) == (15, "paused", "model=my+run&step=15")
+    assert reply["noted"] == {"loss": watcher.notes["loss"][-1][1]}
     assert ask(channel, "command", reply, at=15, name="back")["frame"]["index"] == 14
+    assert ask(channel, "command", reply, at=14, name="seek", value=4)["noted"] == {"loss": dict(watcher.notes["loss"])[3]}
+    assert ask(channel, "command", reply, at=4, name="seek", value=2)["noted"] == {"loss": None}
     assert ask(channel, "command", reply, at=14, name="restart")["frame"]["index"] == 0
     watcher.close()
     reply = ask(channel, "advance", reply, at=15, since=16, steps=1)
