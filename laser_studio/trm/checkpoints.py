@@ -376,7 +376,8 @@ def _dataset_length(file: Path) -> int | None:
 def _read_own(file: Path, seq_len: int | None) -> _Loaded:
     name, config_file = _shown(file.name), file.parent / CONFIG_FILE
     head = _sniff(file)
-    if head[:2] == b"PK" or head[:1] == b"\x80":
+    # The length of the header comes first and may look like any other start; the header itself, JSON, begins at byte 8.
+    if head[8:9] != b"{" and (head[:2] == b"PK" or head[:1] == b"\x80"):
         raise CheckpointError(f"{name} is called safetensors but holds a pickle: it is not opened; {_EXPORT}")
     if not config_file.is_file():
         raise CheckpointError(f"no {CONFIG_FILE} beside {name}: put the one that was saved with it there")

@@ -239,6 +239,28 @@ def test_own_configuration_at_fault(tmp_path: Path, change: Callable[[dict[str, 
         load_checkpoint(tmp_path, device="cpu")
 
 
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path) -> None:
+    """The first byte of a safetensors file is part of a length, and 0x80 as good as any other."""
+    model = small_model()
+    save_checkpoint(model, tmp_path)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    longer = length + (0x80 - length) % 256
+    weights.write_bytes(longer.to_bytes(8, "little") + whole[8 : 8 + length].ljust(longer) + whole[8 + length :])
+    assert weights.read_bytes()[:1] == b"\x80"
+    same = load_checkpoint(tmp_path)
+    assert all(torch.equal(value, same.state_dict()[name]) for name, value in model.state_dict().items())
+
+
+def test_half_precision_is_of_the_file_only(tmp_path: Path) -> None:
+    model = small_model()
+    save_checkpoint(model, tmp_path, half=True)
+    same = load_checkpoint(tmp_path)
+    for name, value in model.state_dict().items():
+        assert same.state_dict()[name].dtype == value.dtype and torch.equal(same.state_dict()[name], value.half().to(value.dtype))
+
+
 def test_own_files_at_fault(tmp_path: Path) -> None:
     save_checkpoint(small_model(), tmp_path)
     weights, config = tmp_path / "model.safetensors", tmp_path / "config.json"
