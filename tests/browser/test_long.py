@@ -275,10 +275,11 @@ def test_a_page_on_a_very_long_run_holds_little_and_shows_what_was(open_page: Ca
     assert np.array_equal(np.array([row[4:] for row in table[1:]], dtype=float), run.fidelity[1:])
     assert len(run.told) > 10 and max(run.told) <= REPLY_ROWS
     page.evaluate("window.Plotly.relayout(document.querySelector('#zoom .chart'), { 'xaxis.range': [9999.5, 10300] })")
-    studio.until_script(f"({lines})()[0].x.includes(10001)")
+    studio.until_script(f"({lines})()[3].x.includes(10003)")  # inside a block, whose first and last step alone are drawn before
     line = page.evaluate(lines)[3]
-    near = {step: value for step, value in zip(line["x"], line["customdata"], strict=True) if 10_000 <= step <= 10_300}
-    assert near == {step: run.fidelity[step, 3] for step in range(10_000, 10_301)}
+    near = {step: value for step, value in zip(line["x"], line["customdata"], strict=True) if 10_001 <= step <= 10_296}
+    # The blocks at both edges of what is looked at may still be drawn as blocks.
+    assert near == {step: run.fidelity[step, 3] for step in range(10_001, 10_297)}
     page.click("#zoom .close")
 
     # Other settings far back: what was held in blocks before that step is asked for again, as it was.
