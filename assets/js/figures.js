@@ -233,7 +233,7 @@ const ZOOM = {
     table: (store) => siteTable(store, "turn", "largest principal angle (degrees)"),
   },
   angles: {
-    title: "Principal angles of the last refresh", group: "Basis", card: "basis-panel", ofSite: true,
+    title: "Principal angles of the last refresh", group: "Basis", card: "basis-panel", ofSite: true, ofStep: true,
     has: (store) => Boolean(store.turns[store.sites[chosenSite(store)].name]),
     series(store) {
       const { name, colour } = store.sites[chosenSite(store)];
@@ -257,7 +257,7 @@ const ZOOM = {
     },
   },
   spectrum: {
-    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", tab: "tab-spectrum", ofSite: true,
+    title: "Spectrum waterfall", group: "Basis", card: "basis-panel", tab: "tab-spectrum", ofSite: true, samples: (store) => store.spectra.rows,
     has: (store) => store.rank[chosenSite(store)].most > 0,
     /** The page holds the spectra of the site it shows, and only where it shows them. */
     async fetch(store) {
@@ -294,7 +294,7 @@ const ZOOM = {
     },
   },
   memory: {
-    title: "Memory by site", group: "Memory", card: "memory-panel", tab: "tab-memory",
+    title: "Memory by site", group: "Memory", card: "memory-panel", tab: "tab-memory", ofStep: true,
     has: (store) => store.frame.index > 0,
     figure(store) {
       const lines = store.sites.map((site) => store.frame.sites[site.name]?.[store.ledger] ?? {});
@@ -344,7 +344,7 @@ const ZOOM = {
     table(store) { return laneTable(this.list(store)); },
   },
   latents: {
-    title: "Latent path", group: "Recursion", card: "memory-panel", tab: "tab-latents",
+    title: "Latent path", group: "Recursion", card: "memory-panel", tab: "tab-latents", samples: (store) => store.latent,
     has: (store) => store.box !== null,
     figure(store) {
       const { path: held } = store, steps = held.map(([t]) => t), now = store.frame.index;

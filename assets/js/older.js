@@ -2,6 +2,7 @@
 
 /** What the server has for a still store; throws an error that says why where it has it no more. */
 async function askAgain(shot, wanted) {
+  if (player.store.run !== shot.run) throw new Error("this run has been closed for another one");
   const known = { run: shot.run, at: shot.frame.index, since: shot.rows, epoch: shot.epoch, steps: 0 };
   let reply = null;
   try {
@@ -27,7 +28,8 @@ async function olderSteps(shot, from, to, use, site = "") {
     const part = shot.part(t, reply.rows.slice(0, to - t));
     if (site) part.spectra = { ...noSpectra(site), rows: new Samples(Infinity, 0, t) };
     if (site) part.takeSpectra(reply.spectra);
-    if (watched.on(shot)) watched.addNotes(part, await notesBefore(shot, notes, part.rows), t);
+    if (watched.on(shot)) watched.addNotes(part, (await notesBefore(shot, notes, part.rows)).filter(([, step]) => step >= t));
+    for (const { column } of part.notes.values()) while (column.length < part.rows) column.push(null);
     await use(part);
     t = part.rows;
   }

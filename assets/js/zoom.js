@@ -146,9 +146,20 @@ const zoom = {
     say(this.again, same ? "Refresh" : `Refresh (t ${store.frame.index})`);
     this.again.classList.toggle("fresh", !same);
     const site = ZOOM[this.id].ofSite ? ` · ${shot.sites[chosenSite(shot)].label}` : "";
-    const { from, to } = shot.block(1), blocks = from < to ? ` · before step ${shot.whole} the lowest and highest of every ${to + 1 - from} steps: zoom in for each` : "";
     const now = this.doing ? ` · ${this.doing}` : same ? "" : `, the run is at ${store.frame.index}`;
-    say(this.about, `${[shot.model.name, shot.puzzle.id].filter(Boolean).join(" · ")}${site} · ${when}${now}${blocks}`);
+    say(this.about, `${[shot.model.name, shot.puzzle.id].filter(Boolean).join(" · ")}${site} · ${when}${now}${this.older()}`);
+  },
+
+  /** How the older steps of a long run are shown. */
+  older() {
+    const { shot } = this, { ofStep = false, samples } = ZOOM[this.id];
+    if (ofStep) return "";
+    if (samples) {
+      const { stride, first } = samples(shot);
+      return stride > 1 ? ` · before step ${first} one of ${stride} steps is shown` : "";
+    }
+    const { from, to } = shot.block(1);
+    return from < to ? ` · before step ${shot.whole} the lowest and highest of every ${to + 1 - from} steps: zoom in for each` : "";
   },
 
   /** What there is to show, by group. */
@@ -192,6 +203,7 @@ const zoom = {
       if (shot !== this.shot) return undefined;
       return this.tell("error", "The plotting library could not be fetched from the studio. Is it still running? The CSV exports work without it.", true);
     }
+    if (entry.fetch) this.tell("loading", "Fetching what is shown from the studio …");
     try {
       await entry.fetch?.(shot);
     } catch (failure) {
@@ -224,8 +236,10 @@ const zoom = {
   async lookCloser() {
     const { shot } = this, { title, range = [0, Infinity] } = this.plot.layout?.xaxis ?? {};
     if (!shot || title?.text !== OVER_TIME || range[1] - range[0] > CLOSE) return;
-    const from = Math.max(1, Math.floor(range[0])), to = Math.min(shot.whole, Math.ceil(range[1]) + 1), { detail } = shot.residual;
-    if (from >= to || (detail && detail.start <= from && detail.length >= to)) return;
+    const first = Math.max(1, Math.floor(range[0])), last = Math.min(shot.whole - 1, Math.ceil(range[1]));
+    if (first > last) return;
+    const { from } = shot.block(first), to = shot.block(last).to + 1, { detail } = shot.residual; // whole blocks
+    if (detail && detail.start <= from && detail.length >= to) return;
     try {
       await olderSteps(shot, from, to, (part) => shot.lookAt(part));
     } catch (failure) {

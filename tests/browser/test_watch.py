@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from playwright.sync_api import Page, expect
+from torch import nn
 
-from laser_studio.debugger import WatchedRun
+from laser_studio.debugger import WatchedRun, watch
 from tests.browser.studio_page import StudioPage
 
 SITES = ["block.qkv", "block.out", "block.up", "block.down", "head"]
@@ -136,6 +140,53 @@ def test_models_and_recordings_stand_side_by_side(start_studio: Callable[..., st
     assert studio.page.locator("#tracker").evaluate("node => node.inert") is False
     studio.choose("model", "looped")
     expect(studio.page.locator("#watched-name")).to_have_text("LoopedTransformer")
+
+
+class Echo(nn.Module):
+    """The least there is to watch: one layer, applied once a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.only = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.only(x)
+
+
+def test_tables_of_a_long_recording_have_every_step_and_note(
+    start_studio: Callable[..., str], open_page: Callable[..., Page], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    model, path, length = Echo(), tmp_path / "echo.jsonl", 5_200
+    with watch(model, path) as watcher:
+        for step in range(length):
+            loss = model(torch.randn(3, 4)).square().mean()
+            if step % 3 == 0:
+                watcher.note("loss", loss)
+    assert watcher.head == length
+    studio = StudioPage.opened(open_page, start_studio("--watch", str(path)))
+    page = studio.page
+    studio.click("watched-newest")
+    studio.at(length)
+    studio.until_script(f"document.getElementById('timeline').ariaValueMax === '{length}' && window.laserStudio.held > 10000")
+    page.locator("#deck .zoom-open").click()
+    expect(page.locator("#zoom")).to_have_attribute("data-state", "ready", timeout=30_000)
+    expect(page.locator("#zoom-about")).to_contain_text("lowest and highest of every 2 steps")
+    with page.expect_download(timeout=120_000) as got:
+        page.click("#zoom [data-act=csv]")
+    rows = list(csv.DictReader(io.StringIO(Path(got.value.path()).read_text(encoding="utf-8"))))
+    assert [int(row["step"]) for row in rows] == list(range(1, length + 1))
+    assert {int(row["step"]): float(row["loss"]) for row in rows if row["loss"]} == dict(watcher.notes["loss"])
+    assert [float(row["residual (Frobenius norm)"]) for row in rows] == [frame.residual for frame in watcher.frames[1:]]
+    # Looking closely at old steps brings those steps, and their notes.
+    page.evaluate("window.Plotly.relayout(document.querySelector('#zoom .chart'), { 'xaxis.range': [99.5, 200] })")
+    studio.until_script(
+        "document.querySelector('#zoom .chart').data[0].x.includes(101) && document.querySelector('#zoom .chart').data[0].x.includes(102)"
+    )
+    line = page.evaluate("(({ x, y }) => x.map((step, n) => [step, y[n]]))(document.querySelector('#zoom .chart').data[0])")
+    assert {step: value for step, value in line if 100 <= step <= 200} == {
+        step: dict(watcher.notes["loss"]).get(step) for step in range(100, 201)
+    }
 
 
 @pytest.mark.parametrize("size", [{"width": 390, "height": 844}, {"width": 1920, "height": 1080}])
