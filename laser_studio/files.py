@@ -1,4 +1,4 @@
-"""Atomic writes: a file is whole or absent, never half. Used by every layer that saves."""
+"""Files of others and of our own: writes are whole or absent, never half; YAML is read as plain data. Used by every layer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 
 @contextmanager
@@ -22,3 +25,22 @@ def atomic_path(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+MAX_YAML_BYTES = 32 * 1024  # real ones are below 2 KiB, and the parser takes seconds for malice of 100 KiB
+
+
+def read_yaml(file: Path, *, anchors: bool = True) -> Any:
+    """The plain data of a small YAML or JSON file. Raises `ValueError` with the end of a sentence about it, `OSError` as it comes.
+
+    anchors: whether a file may have any (&), which can make little text stand for much data.
+    """
+    if file.stat().st_size > MAX_YAML_BYTES:
+        raise ValueError(f"is larger than {MAX_YAML_BYTES // 1024} KiB")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        if anchors or "&" not in text:
+            return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        raise ValueError("is not plain YAML") from None
+    raise ValueError("has anchors (&)")

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from laser_studio.errors import CheckpointError, TrainingError
+from laser_studio.files import read_yaml
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.tasks import Task, get_task
 from laser_studio.lab.train import Stage, TrainSettings
@@ -22,12 +23,11 @@ from laser_studio.trm import TRMConfig
 
 Variant = Literal["attention", "mixer"]
 PRESETS = ("laptop", "gpu", "official")
-MOST_BYTES = 1_000_000  # of a recipe file
 
 
 @settings(TrainingError)
 class Phase:
-    """One training set and the optimiser step from which it is drawn from."""
+    """One training set and the optimiser step from which on it is drawn from."""
 
     start: int = setting(default=0, low=0, high=10_000_000, unit="optimiser steps", help="Step the phase begins at.")
     puzzles: int = setting(default=10_000, low=1, high=10_000_000, help="Distinct puzzles to draw from.")
@@ -57,16 +57,16 @@ class Recipe:
         """How tokens are mixed."""
         return "mixer" if self.model.mlp_t else "attention"
 
+    def within(self, phase: Phase) -> tuple[int, int]:
+        """Inclusive range of the task's measure that a phase is drawn from."""
+        low, high = self.task.judged
+        return phase.least or low, phase.most or high
+
     def stages(self) -> tuple[Stage, ...]:
         """The training sets, drawn from the run's seed."""
-        low, high = self.task.judged
+        seed, draw = self.train.seed, self.task.puzzles
         return tuple(
-            Stage(
-                phase.start,
-                self.task.puzzles(
-                    phase.puzzles, self.train.seed, "train", within=(phase.least or low, phase.most or high), size=phase.size or None
-                ),
-            )
+            Stage(phase.start, draw(phase.puzzles, seed, "train", within=self.within(phase), size=phase.size or None))
             for phase in self.data.phases
         )
 
@@ -122,12 +122,11 @@ def get_recipe(
 
 def _read(path: Path) -> dict[str, dict[str, Any]]:
     try:
-        text = path.read_bytes()[: MOST_BYTES + 1].decode("utf-8-sig")
-        if len(text) > MOST_BYTES or "&" in text:  # aliases can make a small file enormous
-            raise TrainingError(f"{path.name}: a recipe file is smaller than {MOST_BYTES:,} bytes and has no aliases (&)")
-        data = yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as failure:
-        raise TrainingError(f"{path.name[:80]} cannot be read as YAML or JSON ({type(failure).__name__})") from None
+        data = read_yaml(path, anchors=False)
+    except ValueError as problem:
+        raise TrainingError(f"{path.name[:80]} {problem}: a recipe file is a short text of YAML or JSON") from None
+    except OSError as failure:
+        raise TrainingError(f"{path.name[:80]} cannot be read: {failure.strerror}") from None
     if not isinstance(data, Mapping) or not all(isinstance(values, Mapping) for values in data.values()):
         raise TrainingError(f"{path.name}: a recipe file has sections model, train and data, each with fields")
     return {str(section): {str(name): value for name, value in values.items()} for section, values in data.items()}

@@ -19,14 +19,13 @@ from typing import Any
 
 import safetensors
 import torch
-import yaml
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from laser_studio.device import resolve_device
 from laser_studio.errors import CheckpointError
-from laser_studio.files import atomic_path
+from laser_studio.files import atomic_path, read_yaml
 from laser_studio.trm.config import TRMConfig
 from laser_studio.trm.model import TRM
 
@@ -36,7 +35,6 @@ OFFICIAL_CONFIG_FILE = "all_config.yaml"
 FORMAT, VERSION = "laser-studio-trm", 1
 
 _MAX_JSON_BYTES = 256 * 1024
-_MAX_YAML_BYTES = 32 * 1024  # real ones are below 2 KiB, and the parser takes seconds for malice of 100 KiB
 _MAX_TENSORS = 10_000
 _SLACK_BYTES = 64 * 1024
 _FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -318,12 +316,10 @@ def _read_arch(file: Path, weights: str) -> dict[str, Any]:
             f"no {OFFICIAL_CONFIG_FILE} beside {weights}: the tensors do not tell H_cycles, L_cycles, num_heads, "
             "halt_max_steps, expansion, rope or no positions, puzzle_emb_len, forward_dtype; put the one of the training run there"
         )
-    if file.stat().st_size > _MAX_YAML_BYTES:
-        raise CheckpointError(f"{file.name} is larger than {_MAX_YAML_BYTES // 1024} KiB, so it is no configuration of a TRM")
     try:
-        record = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError):
-        raise CheckpointError(f"{file.name} is not plain YAML: use the file as the official trainer wrote it") from None
+        record = read_yaml(file)
+    except ValueError as problem:
+        raise CheckpointError(f"{file.name} {problem}: use the file as the official trainer wrote it") from None
     arch = record.get("arch") if isinstance(record, dict) else None
     if not isinstance(arch, dict):
         raise CheckpointError(f"{file.name} has no `arch` section: use the file as the official trainer wrote it")

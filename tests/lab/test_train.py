@@ -244,7 +244,7 @@ def test_recipes_that_cannot_be_are_refused_with_the_reason(arguments: dict[str,
         get_recipe(**{"task": "sudoku-6x6", **arguments})
 
 
-@pytest.mark.parametrize("text", ["- a list", "model: 3", "model: {x: &a 1}", "{", "\xff"])
+@pytest.mark.parametrize("text", ["- a list", "model: 3", "model: {x: &a 1}", "{", "\xff", "[" * 10_000])
 def test_recipe_files_that_are_none_are_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_bytes(text.encode("latin-1"))
