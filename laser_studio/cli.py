@@ -105,11 +105,19 @@ def train(
             bar.set_postfix_str(f"loss {progress.loss:.3f}, exact {progress.exact:.1%}, validation {held}", refresh=False)
             bar.update(progress.step - bar.n)
 
-        observer = Observer(on_text=bar.write, on_step=on_step, should_stop=lambda: stop[0])
+        def on_evaluated(done: int) -> None:
+            if bar.unit == "step":
+                bar.unit = "puzzle"
+                bar.set_description("final evaluation", refresh=False)
+                bar.set_postfix_str("", refresh=False)
+                bar.reset(held_out)
+            bar.update(done)
+
+        observer = Observer(on_text=bar.write, on_step=on_step, on_evaluated=on_evaluated, should_stop=lambda: stop[0])
         trained = run(recipe, folder, where, command=command, held_out=held_out, observer=observer)
-        done = bar.n
+        reached = bar.n
     if trained is None:
-        typer.echo(f"stopped at step {done} of {recipe.train.steps}; run the same command to go on")
+        typer.echo(f"stopped at step {reached} of {recipe.train.steps}; run the same command to go on")
         return
     accuracy = trained.accuracy
     typer.echo(f"exact {accuracy.exact[-1]:.1%}, cells {accuracy.cell[-1]:.1%} of {accuracy.puzzles} held-out puzzles → {trained.folder}")

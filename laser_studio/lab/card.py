@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,21 +13,18 @@ from laser_studio.files import atomic_path
 from laser_studio.lab.evaluate import Accuracy
 from laser_studio.lab.recipes import Recipe
 from laser_studio.lab.train import Trainer
-from laser_studio.trm import TRM, load_checkpoint, save_checkpoint
+from laser_studio.trm import TRM, save_checkpoint
 
 RECIPE_FILE = "recipe.yaml"
+MEASURES = {"givens": "givens", "path": "steps from start to goal"}
 
 
-def export(
-    model: TRM, trainer: Trainer, recipe: Recipe, measure: Callable[[TRM], Accuracy], *, command: str, step: int, folder: Path
-) -> Accuracy:
+def export(model: TRM, trainer: Trainer, recipe: Recipe, accuracy: Accuracy, *, command: str, step: int, folder: Path) -> None:
     """Write model.safetensors (halves), config.json, recipe.yaml and README.md of a trained model into `folder`.
 
-    `measure` is given the model as it is read back from disk, so the accuracy on the card is that of the file. step: the optimiser
-    step the weights are from.
+    accuracy: of the model as given; where its weights are halves already, as in a run's `best/`, it is that of the file. step: the
+    optimiser step the weights are from.
     """
-    save_checkpoint(model, folder, half=True)
-    accuracy = measure(load_checkpoint(folder, device=str(trainer.device)))
     details = {
         "task": recipe.task.name,
         "variant": recipe.variant,
@@ -51,7 +47,6 @@ def export(
         temporary.write_text(_recipe_text(recipe), encoding="utf-8")
     with atomic_path(folder / "README.md") as temporary:
         temporary.write_text(_card(model, trainer, recipe, accuracy, details), encoding="utf-8")
-    return accuracy
 
 
 def device_in_words(device: torch.device) -> str:
@@ -82,7 +77,7 @@ def _card(model: TRM, trainer: Trainer, recipe: Recipe, accuracy: Accuracy, deta
         f"from step {stage.start:,}: {len(stage.data):,} puzzles, {low} to {high} {MEASURES[task.measure]}"
         + (f", mazes of {size} cells a side" if (size := phase.size) else "")
         for stage, phase in zip(trainer.stages, recipe.data.phases, strict=True)
-        for low, high in [(phase.least or task.judged[0], phase.most or task.judged[1])]
+        for low, high in [recipe.within(phase)]
     )
     return f"""# {task.name}, {recipe.variant}
 
@@ -108,6 +103,3 @@ Measured again by `python -m laser_studio evaluate CHECKPOINT --puzzles {accurac
 
 ![Accuracy and loss against optimiser steps](curve.svg)
 """
-
-
-MEASURES = {"givens": "givens", "path": "steps from start to goal"}

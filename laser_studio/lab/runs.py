@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 
 from laser_studio.errors import TrainingError
+from laser_studio.files import atomic_path
 from laser_studio.lab.card import export
 from laser_studio.lab.curve import draw_curve
 from laser_studio.lab.evaluate import Accuracy, evaluate
@@ -62,14 +64,8 @@ def run(
     told.on_text(f"measuring the weights of step {best[0]:,} on {held_out:,} held-out puzzles …")
     model = load_checkpoint(folder / BEST_FOLDER, device=str(device))
     target = folder / MODEL_FOLDER
-    accuracy = export(
-        model,
-        trainer,
-        recipe,
-        lambda rounded: evaluate(rounded, recipe.held_out(held_out), on_batch=told.on_evaluated),
-        command=command,
-        step=best[0],
-        folder=target,
-    )
-    draw_curve(folder / LOG_FILE, target / CURVE_FILE, title=f"{recipe.task.name}, {recipe.variant}")
+    accuracy = evaluate(model, recipe.held_out(held_out), on_batch=told.on_evaluated)
+    export(model, trainer, recipe, accuracy, command=command, step=best[0], folder=target)
+    with atomic_path(target / CURVE_FILE) as temporary:
+        shutil.copyfile(folder / CURVE_FILE, temporary)
     return Trained(target, accuracy)

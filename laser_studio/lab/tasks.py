@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet, maze_set, sudoku_set
-from laser_studio.puzzles.sudoku_rules import BOX_SHAPES, Split
+from laser_studio.puzzles.sudoku_rules import Split
 
 SMALLEST_MAZE, LARGEST_MAZE = 7, 41  # cells on a side; all 5×5 mazes are images of one, which leaves nothing to hold out
 
@@ -59,7 +59,6 @@ def _sudoku(size: int) -> Task:
     def draw(count: int, seed: int, split: Split, givens: tuple[int, int], _: int) -> PuzzleSet:
         return sudoku_set(size, count, seed, split, givens)
 
-    assert size in BOX_SHAPES
     return Task(f"sudoku-{size}x{size}", "sudoku", size, size + 2, "givens", GIVENS[size], draw)
 
 

@@ -236,7 +236,7 @@ def fit(
 ) -> bool:
     """Train to `settings.steps`, or until `Trainer.enough`; resumes from `folder`. Returns whether the run is complete.
 
-    On the way it evaluates on `validation`, logs to `log.csv`, keeps the averaged weights of the best evaluation in `best/` and
+    On the way it evaluates on `validation`, logs to `log.csv`, keeps the averaged weights of the best evaluation in `best/`, as halves, and
     the whole state in `training_state.pt`. Stops after the current step when `should_stop` says so, saving first.
     """
     settings, state = trainer.settings, folder / STATE_FILE
@@ -254,7 +254,7 @@ def fit(
             accuracy = evaluate(averaged, validation)
             trainer.evaluations.append((step, accuracy.exact[-1]))
             if trainer.best == trainer.evaluations[-1]:
-                save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]})
+                save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]}, half=True)
             _log(folder / LOG_FILE, trainer, accuracy)
             trainer.losses.clear()
         if on_step is not None:
@@ -272,9 +272,8 @@ def _log(path: Path, trainer: Trainer, accuracy: Accuracy) -> None:
     rows: list[dict[str, object]] = []
     if path.exists():
         with path.open(newline="") as file:
-            rows = [
-                dict(row) for row in csv.DictReader(file) if int(row["step"]) < trainer.step
-            ]  # a resumed run overwrites what it repeats
+            # a resumed run overwrites what it repeats
+            rows = [dict(row) for row in csv.DictReader(file) if int(row["step"]) < trainer.step]
     figures: dict[str, float] = {
         "loss": sum(trainer.losses) / len(trainer.losses),
         "training_exact": trainer.training_exact,

@@ -167,7 +167,7 @@ class Maze(Domain):
         hard beyond. Mazes without such a pair of rooms, or of the other split, are thrown away.
         """
         rng = self._generator(seed, size, difficulty, split)
-        cells, solution = random_maze(size, path_steps(size, difficulty), rng, split)
+        cells, solution = random_maze(size, _path_steps(size, difficulty), rng, split)
         return Puzzle(self.name, size, size, cells, solution, f"{difficulty}-seed-{seed}", difficulty)
 
     # Drawing
@@ -177,7 +177,7 @@ class Maze(Domain):
         return ("█", "", "S", "G", "•")[value] if WALL <= value <= PATH else "?"
 
 
-def path_steps(size: int, difficulty: Difficulty) -> tuple[int, int]:
+def _path_steps(size: int, difficulty: Difficulty) -> tuple[int, int]:
     """Inclusive range of the path's length, in steps, that makes a generated maze of this difficulty."""
     return {"easy": (4, size), "medium": (size + 1, 2 * size), "hard": (2 * size + 1, size**2)}[difficulty]
 

@@ -184,12 +184,12 @@ def _cycles(permutation: dict[int, int]) -> list[int]:
 def _canonical_puzzle(cells: Grid, solution: Grid) -> tuple[object, ...]:
     """The least of all images of a 4×4 puzzle under its symmetries, digits renamed in order of appearance in the solution."""
     return min(
-        (relabelled(tuple(solution[cell] for cell in order)), tuple(cells[cell] > 0 for cell in order)) for order in cell_orders_4x4()
+        (relabelled(tuple(solution[cell] for cell in order)), tuple(cells[cell] > 0 for cell in order)) for order in _cell_orders_4x4()
     )
 
 
 @cache
-def cell_orders_4x4() -> tuple[tuple[int, ...], ...]:
+def _cell_orders_4x4() -> tuple[tuple[int, ...], ...]:
     """All 128 orders of the cells of a 4×4 board that turn solutions into solutions."""
     lines = [
         tuple(2 * band + line for band, order in zip(bands, orders, strict=True) for line in order)
