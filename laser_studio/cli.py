@@ -201,6 +201,28 @@ def bench_forward(
         typer.echo(str(timing))
 
 
+@bench.command("trainer")
+def bench_trainer(
+    variant: Annotated[list[str] | None, typer.Option(help="attention, mixer; default both.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32, bfloat16; default both.")] = None,
+    task: Annotated[str, typer.Option(help="Task whose board is trained on.")] = "sudoku-9x9",
+    batch: Annotated[int, typer.Option(min=1, help="Puzzles per optimiser step.")] = 8,
+    hidden_size: Annotated[int, typer.Option(min=64, help="Width D.")] = 512,
+    repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 7,
+    compiled: Annotated[bool, typer.Option("--compiled", help="Both sides also with their net compiled.")] = False,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Whole optimiser steps against plain ones around the official arithmetic: same weights, same puzzles, side by side."""
+    from laser_studio.lab.bench_trainer import bench_trainer as measure
+
+    _set_threads(threads)
+    variants, dtypes = tuple(variant or ("attention", "mixer")), tuple(dtype or ("float32", "bfloat16"))
+    options: dict[str, Any] = {"task": task, "batch": batch, "hidden_size": hidden_size, "repeats": repeats, "compiled": compiled}
+    for timing in measure(variants=variants, dtypes=dtypes, device=device, **options):
+        typer.echo(str(timing))
+
+
 @bench.command("record-streams")
 def bench_record_streams(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import torch
 
 from laser_studio.errors import DeviceError
@@ -34,3 +36,11 @@ def resolve_device(name: str | torch.device = "auto") -> torch.device:
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise DeviceError("mps: Apple's Metal is not available here; use auto or cpu")
     return device
+
+
+def device_in_words(device: torch.device) -> str:
+    """The device's name and, on a CPU, the number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{device.type} ({platform.machine()}, {threads} thread{'s' * (threads > 1)})"

@@ -95,7 +95,7 @@ class Probe:
         """
         rows = 1 + len(bases)
         z_H, z_L, x = (state.expand(rows, *state.shape[1:]) for state in (cycle.z_H, cycle.z_L, cycle.x))
-        hold_casts(self.model)
+        hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
                 z_H = self._run(z_H, z_L, x)

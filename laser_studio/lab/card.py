@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ def export(model: TRM, trainer: Trainer, recipe: Recipe, accuracy: Accuracy, *, 
         "held_out_puzzles": accuracy.puzzles,
         "seed": recipe.train.seed,
         "training_seconds": round(trainer.seconds),
-        "device": device_in_words(trainer.device),
+        "device": ", then ".join(trainer.devices),
         "torch": torch.__version__,
         "command": command,
     }
@@ -47,14 +46,6 @@ def export(model: TRM, trainer: Trainer, recipe: Recipe, accuracy: Accuracy, *, 
         temporary.write_text(_recipe_text(recipe), encoding="utf-8")
     with atomic_path(folder / "README.md") as temporary:
         temporary.write_text(_card(model, trainer, recipe, accuracy, details), encoding="utf-8")
-
-
-def device_in_words(device: torch.device) -> str:
-    """The device's name and, on a CPU, the number of threads."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    threads = torch.get_num_threads()
-    return f"{device.type} ({platform.machine()}, {threads} thread{'s' * (threads > 1)})"
 
 
 def _recipe_text(recipe: Recipe) -> str:

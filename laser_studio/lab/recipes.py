@@ -16,6 +16,7 @@ import yaml
 from laser_studio.errors import CheckpointError, TrainingError
 from laser_studio.files import read_yaml
 from laser_studio.lab.data import PuzzleSet
+from laser_studio.lab.set_store import kept
 from laser_studio.lab.tasks import Task, get_task
 from laser_studio.lab.train import Stage, TrainSettings
 from laser_studio.settings import setting, settings
@@ -62,13 +63,21 @@ class Recipe:
         low, high = self.task.judged
         return phase.least or low, phase.most or high
 
-    def stages(self) -> tuple[Stage, ...]:
-        """The training sets, drawn from the run's seed."""
-        seed, draw = self.train.seed, self.task.puzzles
-        return tuple(
-            Stage(phase.start, draw(phase.puzzles, seed, "train", within=self.within(phase), size=phase.size or None))
-            for phase in self.data.phases
-        )
+    def stages(self, folder: Path | None = None) -> tuple[Stage, ...]:
+        """The training sets, drawn from the run's seed; kept in `folder` and read from there, where one is given."""
+        return tuple(Stage(phase.start, self._set(phase, folder)) for phase in self.data.phases)
+
+    def _set(self, phase: Phase, folder: Path | None) -> PuzzleSet:
+        low, high = self.within(phase)
+        task, seed, size = self.task, self.train.seed, phase.size or self.task.size
+
+        def draw() -> PuzzleSet:
+            return task.puzzles(phase.puzzles, seed, "train", within=(low, high), size=size)
+
+        if folder is None:
+            return draw()
+        name = f"{task.name}-of-{size}-{low}-to-{high}-{phase.puzzles}-seed-{seed}.safetensors"
+        return kept(folder / name, draw, task.symmetry, (phase.puzzles, task.seq_len))
 
     def held_out(self, count: int) -> PuzzleSet:
         """Puzzles the model is judged by."""

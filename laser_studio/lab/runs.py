@@ -20,6 +20,7 @@ from laser_studio.trm import load_checkpoint
 
 MODEL_FOLDER = "model"
 CURVE_FILE = "curve.svg"
+SETS_FOLDER = "sets"
 VALIDATION_PUZZLES = 200  # of their own seed: weights are chosen on them, never on the puzzles the accuracy is measured on
 
 
@@ -51,7 +52,7 @@ def run(
     """
     told = observer or Observer()
     told.on_text(f"drawing {sum(phase.puzzles for phase in recipe.data.phases):,} training puzzles of {recipe.task.name} …")
-    trainer = Trainer(recipe.model, recipe.train, recipe.stages(), device)
+    trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device)
     validation = recipe.task.puzzles(VALIDATION_PUZZLES, recipe.train.seed + 1, "held-out")
     complete = fit(trainer, validation, folder, on_step=told.on_step, should_stop=told.should_stop)
     if (folder / LOG_FILE).exists():

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from laser_studio.errors import TrainingError
+from laser_studio.lab.augment import SquareSymmetry, SudokuSymmetry, Symmetry
 from laser_studio.lab.data import PuzzleSet, maze_set, sudoku_set
 from laser_studio.puzzles.sudoku_rules import Split
 
@@ -29,6 +30,7 @@ class Task:
     measure: str
     judged: tuple[int, int]
     draw: Draw
+    symmetry: Symmetry
 
     @property
     def seq_len(self) -> int:
@@ -59,11 +61,11 @@ def _sudoku(size: int) -> Task:
     def draw(count: int, seed: int, split: Split, givens: tuple[int, int], _: int) -> PuzzleSet:
         return sudoku_set(size, count, seed, split, givens)
 
-    return Task(f"sudoku-{size}x{size}", "sudoku", size, size + 2, "givens", GIVENS[size], draw)
+    return Task(f"sudoku-{size}x{size}", "sudoku", size, size + 2, "givens", GIVENS[size], draw, SudokuSymmetry(size))
 
 
 def _maze(size: int) -> Task:
     def draw(count: int, seed: int, split: Split, steps: tuple[int, int], inner: int) -> PuzzleSet:
         return maze_set(inner, count, seed, split, steps, board=size)
 
-    return Task(f"maze-{size}x{size}", "maze", size, 6, "path", (4, size**2), draw)
+    return Task(f"maze-{size}x{size}", "maze", size, 6, "path", (4, size**2), draw, SquareSymmetry(size))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from laser_studio.device import device_in_words
 from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.data import PuzzleSet
@@ -101,6 +102,7 @@ class Trainer:
         self.ema = WeightAverage(self.model, settings.ema)
         self.step = 0
         self.seconds = 0.0  # spent in optimiser steps so far, over all sittings
+        self.devices = [device_in_words(device)]  # on which they were made, in order
         self.carry: Carry | None = None
         self.recent: deque[float] = deque(maxlen=10 * settings.batch_size)
         self.losses: list[float] = []  # since the last evaluation
@@ -189,6 +191,7 @@ class Trainer:
             "identity": self._identity(),
             "step": self.step,
             "seconds": self.seconds,
+            "devices": self.devices,
             "model": self.model.state_dict(),
             "ema": self.ema.average,
             "adam": self.adam.state_dict(),
@@ -220,6 +223,8 @@ class Trainer:
             self.recent.extend(state["recent"])
             self.losses, self.evaluations = state["losses"], [(step, exact) for step, exact in state["evaluations"]]
             self.step, self.seconds = state["step"], state["seconds"]
+            before = state.get("devices", [])  # absent in states of earlier versions
+            self.devices = before if before[-1:] == self.devices else before + self.devices
         except TrainingError:
             raise
         except Exception as failure:

@@ -27,7 +27,7 @@ class CastLinear(nn.Linear):
 
     def __init__(self, in_features: int, out_features: int, bias: bool = False) -> None:
         super().__init__(in_features, out_features, bias=bias)
-        self._casts: dict[tuple[torch.dtype, bool], Tensor] | None = None
+        self._casts: dict[torch.dtype, Tensor] | None = None
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
         """Truncated LeCun normal weight, zero bias."""
@@ -44,22 +44,20 @@ class CastLinear(nn.Linear):
         if self.weight.dtype == dtype:
             return self.weight
         casts = self._casts  # read once: another thread's recursion over the same shared model may drop them any moment
-        if casts is None:
+        if casts is None or dtype not in casts:
             return self.weight.to(dtype)
-        key = (dtype, torch.is_grad_enabled())  # a cast made without gradient must not serve the cycle that carries it
-        if key not in casts:
-            casts[key] = self.weight.to(dtype)
-        return casts[key]
+        # A cast made without gradient must not serve the cycle that carries it.
+        return casts[dtype] if torch.is_grad_enabled() else casts[dtype].detach()
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_casts": None}  # casts may be part of a graph, which cannot be copied or pickled
 
 
-def hold_casts(module: nn.Module) -> None:
-    """From now until `drop_casts`, cast each weight at most once (once with and once without gradient)."""
+def hold_casts(module: nn.Module, dtype: torch.dtype) -> None:
+    """Cast each weight to `dtype` now, in the gradient mode in force, for all calls until `drop_casts`."""
     for child in module.modules():
-        if isinstance(child, CastLinear):
-            child._casts = {}
+        if isinstance(child, CastLinear) and child.weight.dtype != dtype:
+            child._casts = {dtype: child.weight.to(dtype)}
 
 
 def drop_casts(module: nn.Module) -> None:

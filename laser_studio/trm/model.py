@@ -190,7 +190,8 @@ class TRM(nn.Module):
 
     def _recurse(self, carry: Carry, batch: Batch, grad: bool) -> Iterator[RecursionStep]:
         config = self.config
-        hold_casts(self)
+        with torch.set_grad_enabled(grad):
+            hold_casts(self, self.forward_dtype)
         try:
             with torch.set_grad_enabled(grad):
                 carry = self._restart_halted(carry, batch)

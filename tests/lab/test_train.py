@@ -297,3 +297,34 @@ def test_target_and_patience_end_a_run(tmp_path: Path) -> None:
     assert not trainer.enough()
     trainer.evaluations = [(0, 0.8)]
     assert trainer.enough() and fit(trainer, held_out, tmp_path / "target") and trainer.step == 0
+
+
+def test_sets_are_kept_in_the_runs_folder_and_drawn_anew_only_where_they_must(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = get_recipe("sudoku-4x4", changes=["data.phases=[{puzzles: 20}, {start: 3, puzzles: 20, least: 6, most: 8}]"])
+    drawn = recipe.stages(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 2
+    monkeypatch.setattr(type(recipe.task), "puzzles", lambda *_, **__: pytest.fail("drawn again"))
+    for one, again in zip(drawn, recipe.stages(tmp_path), strict=True):
+        assert torch.equal(one.data.inputs, again.data.inputs) and torch.equal(one.data.labels, again.data.labels)
+        assert one.data.inputs.dtype == again.data.inputs.dtype == torch.int64 and one.data.symmetry == again.data.symmetry
+    monkeypatch.undo()
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes()[:200])
+    assert all(torch.equal(one.data.inputs, again.data.inputs) for one, again in zip(drawn, recipe.stages(tmp_path), strict=True))
+    other = get_recipe("sudoku-4x4", changes=["data.phases=[{puzzles: 20}]", "train.seed=1"]).stages(tmp_path)
+    assert not torch.equal(other[0].data.inputs, drawn[0].data.inputs)
+
+
+def test_the_devices_of_all_sittings_are_told(tmp_path: Path) -> None:
+    trainer = tiny_trainer()
+    trainer.advance()
+    trainer.devices = ["a GPU"]
+    trainer.save(tmp_path / STATE_FILE)
+    resumed = tiny_trainer()
+    own = resumed.devices[0]
+    resumed.load(tmp_path / STATE_FILE)
+    assert resumed.devices == ["a GPU", own]
+    resumed.save(tmp_path / STATE_FILE)
+    again = tiny_trainer()
+    again.load(tmp_path / STATE_FILE)
+    assert again.devices == ["a GPU", own]

@@ -220,7 +220,7 @@ def test_weights_are_cast_once_per_supervision_step(mlp_t: bool) -> None:
     assert set(blocks.values()) == {1}
     with CastCounter(model) as counter:
         model(carry, batch)
-    assert {count for name, count in counter.casts.items() if name.startswith("net.")} == {2}  # once without gradient, once with
+    assert {count for name, count in counter.casts.items() if name.startswith("net.")} == {1}  # the cycles without gradient share it
 
 
 def saved_bytes(L_cycles: int) -> int:
@@ -245,7 +245,7 @@ def saved_bytes(L_cycles: int) -> int:
 def test_saved_bytes_do_not_grow_by_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     weights = 2 * sum(parameter.numel() for name, parameter in small_model().named_parameters() if name.startswith("net."))
     held = (saved_bytes(6) - saved_bytes(2)) / 4
-    monkeypatch.setattr("laser_studio.trm.model.hold_casts", lambda model: None)
+    monkeypatch.setattr("laser_studio.trm.model.hold_casts", lambda model, dtype: None)
     cast_at_every_call = (saved_bytes(6) - saved_bytes(2)) / 4
     assert cast_at_every_call - held == pytest.approx(weights, rel=0.01)  # a cycle more costs its activations alone
 
