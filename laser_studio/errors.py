@@ -8,7 +8,8 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── PolicyError       tracker settings outside their ranges
     ├── RecordingError    a recording that cannot be read or written
     ├── DeviceError       a device that is unknown or not there
-    └── TrainingError     a training run that cannot start, resume or go on
+    ├── TrainingError     a training run that cannot start, resume or go on
+    └── ReportError       an evaluation that cannot be made, or its report not be read
 """
 
 
@@ -38,3 +39,7 @@ class DeviceError(LaserStudioError):
 
 class TrainingError(LaserStudioError):
     """A training run that cannot start, resume or go on."""
+
+
+class ReportError(LaserStudioError):
+    """An evaluation that cannot be made, or its report not be read."""

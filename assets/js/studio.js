@@ -81,7 +81,9 @@ function built(store, opened) {
   store.selected = kept >= 0 ? kept : store.sites.length ? store.sites.reduce((best, site, i) => (site.dim > store.sites[best].dim ? i : best), 0) : null;
   store.ledger = ledger;
   choices = opened.puzzles;
-  difficulty = store.puzzle.difficulty || difficulty;
+  const failing = difficulty === FAILS && choices.some(([, id, of]) => of === FAILS && id === store.puzzle.id);
+  if (!failing) difficulty = store.puzzle.difficulty || difficulty;
+  $("evaluate")?.setAttribute("href", watched.on(store) ? "evaluation" : `evaluation?model=${encodeURIComponent(store.model.name)}`);
   watched.build(store);
   board.build(store);
   recursion.build(store);
@@ -101,6 +103,7 @@ let selectedName = null;
 let ledger = "history";
 let choices = [];
 let difficulty = "medium";
+const FAILS = "fails"; // in the place of a difficulty: puzzles the model is known to fail
 
 /** The puzzles of a difficulty as the control wants them; all where the set knows none. */
 const choicesOf = (wanted) => {
@@ -128,7 +131,7 @@ let shown = null;
 function syncControls() {
   const { store } = player;
   if (player.wish.tune || player.wish.open !== null) return; // the user is ahead of this reply
-  const now = JSON.stringify([store.model.name, store.puzzle.id, store.settings]);
+  const now = JSON.stringify([store.model.name, store.puzzle.id, difficulty, store.settings]);
   if (now === shown) return;
   shown = now;
   trigger("sync");
@@ -160,11 +163,17 @@ function on(name, value) {
     case "theme": return switchTheme();
     case "speed": player.setSpeed(Number(value)); return sayExtras();
     case "difficulty": {
-      const first = choicesOf(value).find(([, id]) => !id.startsWith("generated:"));
+      if (value === FAILS && !choices.some(([, , of]) => of === FAILS)) {
+        notify("no puzzle is known that this model fails: its evaluation finds them");
+        shown = null; // the control goes back to what is open
+        return syncControls();
+      }
+      const first = choicesOf(value).find(([, id]) => value === FAILS || !id.startsWith("generated:"));
       difficulty = value;
       return first && openWith({ puzzle: first[1] });
     }
-    case "generate": return openWith({ puzzle: `generated:${difficulty}:${crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000}` });
+    case "generate": if (difficulty === FAILS) difficulty = store?.puzzle.difficulty || "medium";
+      return openWith({ puzzle: `generated:${difficulty}:${crypto.getRandomValues(new Uint32Array(1))[0] % 1_000_000}` });
     case "model": return value && value !== store?.model.name ? openWith({ model: value, puzzle: null }) : undefined;
     case "puzzle": return value && value !== store?.puzzle.id ? openWith({ puzzle: value }) : undefined;
     case "rank": case "min-fidelity": case "patience": case "refresh": case "measure": case "growth":
@@ -178,7 +187,7 @@ function tune(name, value) {
   const { store } = player;
   if (!store) return;
   const wanted = typeof store.settings[name] === "number" ? Number(value) : value;
-  shown = JSON.stringify([store.model.name, store.puzzle.id, { ...store.settings, ...player.wish.tune, [name]: wanted }]);
+  shown = JSON.stringify([store.model.name, store.puzzle.id, difficulty, { ...store.settings, ...player.wish.tune, [name]: wanted }]);
   player.tune({ [name]: wanted });
   sayExtras();
 }

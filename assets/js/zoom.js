@@ -1,32 +1,11 @@
 // The large view of a plot: a dialog with the plot in Plotly, and its export. It shows the run as it was when the dialog was
 // opened or refreshed: a picture that one zooms into must not move away, whatever the run behind it does.
 
-const PLOTLY_FILE = "studio/plotly.min.js";
 const EXPORT_SIZE = { width: 1200, height: 680 }; // CSS pixels; PNG has twice as many each way
 const CLOSE = 1_000; // steps in view from which on older ones are fetched as they are; fewer than a reply holds
 
 /** The cards whose plots can be opened, and what their buttons call them. */
 const CARDS = { "fidelity-panel": "fidelity", "memory-panel": "memory", "basis-panel": "basis", deck: "timeline" };
-
-/** plotly.js, fetched from the studio when first needed; a failed attempt may be repeated. */
-function loadPlotly() {
-  if (window.Plotly) return Promise.resolve(window.Plotly);
-  loadPlotly.pending ??= new Promise((resolve, reject) => {
-    const root = (window.gradio_config?.root ?? "").replace(/\/$/, "");
-    const node = make("script", { src: `${root}/${PLOTLY_FILE}` });
-    node.addEventListener("load", () => (window.Plotly ? resolve(window.Plotly) : reject(new Error("no plotting library in what came"))));
-    node.addEventListener("error", () => reject(new Error("no answer")));
-    document.head.append(node);
-  }).catch((failure) => { loadPlotly.pending = null; throw failure; });
-  return loadPlotly.pending;
-}
-
-/** A file for the user to keep. */
-function download(name, type, parts) {
-  const link = make("a", { href: URL.createObjectURL(new Blob(parts, { type })), download: name });
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-}
 
 const zoom = {
   dialog: null,

@@ -7,6 +7,7 @@ imported when the first model is wanted, so that the page can be served before.
 from __future__ import annotations
 
 import json
+import logging
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,18 +17,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laser_studio.assets import asset_root
-from laser_studio.errors import LaserStudioError, PuzzleError
-from laser_studio.puzzles import DIFFICULTIES, Domain, Puzzle, bundled_sets, get_domain, load_puzzles
+from laser_studio.errors import LaserStudioError, PuzzleError, ReportError
+from laser_studio.puzzles import DIFFICULTIES, Difficulty, Domain, Puzzle, bundled_sets, get_domain, load_puzzles
+from laser_studio.puzzles.generated import MAX_SEED, generated, generated_id, read_generated
 from laser_studio.studio.registry import StudioError
 
 if TYPE_CHECKING:
+    from laser_studio.lab.report import Failure, Report
     from laser_studio.trm import TRM
+
+log = logging.getLogger(__name__)
 
 FIRST_MODEL = "sudoku-6x6"
 RECORDING_START = b'{"format":"laser-studio-recording"'  # as `debugger.recording` writes it, which would bring torch along
-FIRST_DIFFICULTY = "medium"
-MAX_SEED = 999_999
-_GENERATED = re.compile(r"generated:(easy|medium|hard):(\d{1,6})")
+FIRST_DIFFICULTY: Difficulty = "medium"
+FAILS = "fails"  # offered beside the difficulties: what the model is known to fail
+MAX_FAILURES = 200  # offered of one model
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Catalogue:
         self.recordings = {entry.name: entry for entry in recordings}
         self.device = device
         self._shelves = {name: _Shelf() for name in self.entries}
+        self._reports: dict[str, Report | None] = {}
 
     @property
     def first(self) -> str:
@@ -95,6 +101,20 @@ class Catalogue:
                 shelf.model = load_checkpoint(entry.path, device=self.device)
             return shelf.model
 
+    def report(self, name: str) -> Report | None:
+        """The evaluation report in a model's folder; None where there is none that can be read."""
+        if name not in self._reports:
+            from laser_studio.lab.report import REPORT_FILE, load_report
+
+            path = self.entries[name].path
+            file = (path if path.is_dir() else path.parent) / REPORT_FILE
+            try:
+                self._reports[name] = load_report(file) if file.is_file() else None
+            except ReportError as problem:
+                log.warning("%s: %s", name, problem)
+                self._reports[name] = None
+        return self._reports[name]
+
     def task(self, name: str) -> tuple[str, int]:
         """(domain, side of the board) of a model; loads it where its folder does not say. Raises `StudioError`."""
         known = self.entries[name].task if name in self.entries else None
@@ -111,6 +131,11 @@ class Catalogue:
         """The bundled puzzles that fit a model, easy ones first."""
         return bundled_for(*self.task(name))
 
+    def failures(self, name: str) -> Sequence[Failure]:
+        """Held-out puzzles that a model is known to fail, by its report; none where it has none."""
+        report = self.report(name) if name in self.entries else None
+        return report.failures[:MAX_FAILURES] if report is not None else ()
+
     def can_generate(self, name: str) -> bool:
         """Whether new puzzles can be made for a model."""
         domain, size = self.task(name)
@@ -121,7 +146,7 @@ class Catalogue:
         puzzles = self.puzzles(name)
         if puzzles:
             return next((puzzle.name for puzzle in puzzles if puzzle.difficulty == FIRST_DIFFICULTY), puzzles[0].name)
-        return f"generated:{FIRST_DIFFICULTY}:1"
+        return generated_id(FIRST_DIFFICULTY, 1)
 
     def puzzle(self, name: str, puzzle_id: str) -> Puzzle:
         """The puzzle of that id for a model: the name of a bundled one, or `generated:hard:123`. Raises `LaserStudioError`."""
@@ -147,13 +172,14 @@ class Catalogue:
         puzzle, recipe = self.puzzle(name, puzzle_id), read_generated(puzzle_id)
         difficulty = puzzle.difficulty if recipe is None else recipe[0]
         alike = [other for other in self.puzzles(name) if other.difficulty == difficulty]
+        difficulty = difficulty or FIRST_DIFFICULTY
         if alike or recipe is None:
             names = [other.name for other in alike]
             first = names.index(puzzle_id) + 1 if puzzle_id in names else 0
             chosen = [alike[(first + offset) % len(alike)] for offset in range(count)]
             return [(other.name, other) for other in chosen]
         _, seed = recipe
-        ids = [f"generated:{difficulty}:{(seed + offset) % (MAX_SEED + 1)}" for offset in range(1, count + 1)]
+        ids = [generated_id(difficulty, (seed + offset) % (MAX_SEED + 1)) for offset in range(1, count + 1)]
         return [(one, self.puzzle(name, one)) for one in ids]
 
     def domain(self, name: str) -> Domain:
@@ -171,18 +197,6 @@ def bundled_for(domain: str, size: int) -> tuple[Puzzle, ...]:
 def set_name(domain: str, size: int) -> str:
     """The name a bundled set of this kind and size has."""
     return f"{domain}-{size}x{size}"
-
-
-def read_generated(puzzle_id: str) -> tuple[Any, int] | None:
-    """(difficulty, seed) of the id of a generated puzzle; None for any other."""
-    match = _GENERATED.fullmatch(puzzle_id)
-    return (match[1], int(match[2])) if match else None
-
-
-@lru_cache(maxsize=64)
-def generated(domain: str, size: int, difficulty: Any, seed: int) -> Puzzle:
-    """A new held-out puzzle; the same for the same arguments."""
-    return get_domain(domain).generate(seed, size=size, difficulty=difficulty, split="held-out")
 
 
 def guess_task(seq_len: int | None, vocab_size: int) -> tuple[str, int] | None:
@@ -230,7 +244,7 @@ def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
         while name in entries:
             name, number = f"{base} ({number})", number + 1
         details = _details(path)
-        entries[name] = ModelEntry(name, path, _label(name, details), _task(details))
+        entries[name] = ModelEntry(name, path, _label(name, details, _size(path)), _task(details))
     return list(entries.values())
 
 
@@ -283,12 +297,24 @@ def _task(details: Mapping[str, Any]) -> tuple[str, int] | None:
     return None
 
 
-def _label(name: str, details: Mapping[str, Any]) -> str:
+def _size(path: Path) -> int:
+    """Bytes of a checkpoint's weights on disk; 0 where that cannot be told."""
+    try:
+        files = [file for file in path.iterdir() if file.suffix in (".safetensors", ".pt", ".pth", ".bin")] if path.is_dir() else [path]
+        return sum(file.stat().st_size for file in files)
+    except OSError:
+        return 0
+
+
+def _label(name: str, details: Mapping[str, Any], size: int) -> str:
     accuracy = details.get("accuracy")
     exact = accuracy.get("exact") if isinstance(accuracy, Mapping) else details.get("exact_accuracy", accuracy)
+    parts = [name]
     if isinstance(exact, int | float) and not isinstance(exact, bool) and 0 <= exact <= 1:
-        return f"{name} · {100 * exact:.0f} % exact"
-    return name
+        parts.append(f"{100 * exact:.0f} % exact")
+    if size:
+        parts.append(f"{size / 1e6:.1f} MB")
+    return " · ".join(parts)
 
 
 def clean(text: str) -> str:

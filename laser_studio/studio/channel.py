@@ -15,15 +15,19 @@ from typing import Any
 from laser_studio.errors import LaserStudioError, RecordingError
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
+from laser_studio.studio.evaluations import Evaluations
 from laser_studio.studio.links import MAX_QUERY, View, read_query
 from laser_studio.studio.presets import presets_json
 from laser_studio.studio.registry import Entry, Registry, StudioError
 from laser_studio.studio.requests import (
     AdvanceRequest,
     CommandRequest,
+    EvaluateRequest,
+    JobRequest,
     OpenRequest,
     PageRequest,
     PythonRequest,
+    ReportRequest,
     RunRequest,
     TuneRequest,
     read_request,
@@ -49,6 +53,7 @@ class Channel:
         self.catalogue = catalogue
         self.registry: Registry[Run] = registry if registry is not None else Registry()
         self.history_bytes = history_bytes
+        self.evaluations = Evaluations(catalogue)
 
     def open(self, data: Any) -> dict[str, Any]:
         """A run for the view of a link, at its first frame (the page travels on to the link's step), or the one a page had before."""
@@ -77,6 +82,18 @@ class Channel:
     def close(self, data: Any) -> dict[str, Any]:
         """The page is done with its run, which is freed now."""
         return self._answer(lambda: self._close(read_request(RunRequest, data)))
+
+    def report(self, data: Any) -> dict[str, Any]:
+        """The newest evaluation report of a model."""
+        return self._answer(lambda: self.evaluations.report(read_request(ReportRequest, data)))
+
+    def evaluate(self, data: Any) -> dict[str, Any]:
+        """Start an evaluation of a model."""
+        return self._answer(lambda: self.evaluations.evaluate(read_request(EvaluateRequest, data)))
+
+    def follow(self, data: Any) -> dict[str, Any]:
+        """How an evaluation stands; or stop it."""
+        return self._answer(lambda: self.evaluations.follow(read_request(JobRequest, data)))
 
     def preload(self) -> None:
         """Import the engine and load the first model. Raises `LaserStudioError` where it cannot be loaded on this device."""

@@ -31,7 +31,7 @@ SHORTEST_LIFE_SECONDS = 20.0  # an engine that dies sooner is not started again 
 MAX_QUICK_DEATHS = 3
 
 _STOP = "stop"
-FUNCTIONS = ("open", "advance", "command", "tune", "python", "leave", "close")
+FUNCTIONS = ("open", "advance", "command", "tune", "python", "leave", "close", "report", "evaluate", "follow")
 
 
 class Live(Protocol):
@@ -50,6 +50,12 @@ class Live(Protocol):
     def leave(self, data: Any) -> dict[str, Any]: ...
 
     def close(self, data: Any) -> dict[str, Any]: ...
+
+    def report(self, data: Any) -> dict[str, Any]: ...
+
+    def evaluate(self, data: Any) -> dict[str, Any]: ...
+
+    def follow(self, data: Any) -> dict[str, Any]: ...
 
 
 class EngineProcess:
@@ -120,6 +126,18 @@ class EngineProcess:
     def close(self, data: Any) -> dict[str, Any]:
         """See `Channel.close`."""
         return self._call("close", data)
+
+    def report(self, data: Any) -> dict[str, Any]:
+        """See `Channel.report`."""
+        return self._call("report", data)
+
+    def evaluate(self, data: Any) -> dict[str, Any]:
+        """See `Channel.evaluate`."""
+        return self._call("evaluate", data)
+
+    def follow(self, data: Any) -> dict[str, Any]:
+        """See `Channel.follow`."""
+        return self._call("follow", data)
 
     def _call(self, name: str, data: Any) -> dict[str, Any]:
         answer: Future[dict[str, Any]] = Future()

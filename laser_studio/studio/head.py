@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, MutableMapping
+    from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
@@ -19,15 +19,16 @@ _MARK = b"<head>"
 
 
 class HeadMiddleware:
-    """ASGI middleware that puts `html` at the start of the head of the pages it lets through."""
+    """ASGI middleware that puts `html` at the start of the head of the pages at `paths`, relative to the app's root."""
 
-    def __init__(self, app: App, html: str) -> None:
+    def __init__(self, app: App, html: str, paths: Sequence[str] = ("",)) -> None:
         self.app = app
         self.html = html.encode()
+        self.paths = tuple(f"/{path.strip('/')}".rstrip("/") for path in paths)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass everything on; only whole HTML pages are changed."""
-        if scope["type"] != "http" or scope.get("path", "").rstrip("/") not in ("", scope.get("root_path", "").rstrip("/")):
+        if scope["type"] != "http" or not self._is_ours(scope):
             await self.app(scope, receive, send)
             return
         start: Message | None = None
@@ -52,6 +53,10 @@ class HeadMiddleware:
             await send({"type": "http.response.body", "body": page})
 
         await self.app(scope, receive, hold)
+
+    def _is_ours(self, scope: Message) -> bool:
+        path, root = scope.get("path", "").rstrip("/"), scope.get("root_path", "").rstrip("/")
+        return path in self.paths or path.removeprefix(root) in self.paths
 
     @staticmethod
     def _is_page(start: Message) -> bool:

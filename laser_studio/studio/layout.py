@@ -15,7 +15,7 @@ import gradio as gr
 from laser_studio.assets import asset_path
 from laser_studio.settings import SettingInfo
 from laser_studio.studio import panels
-from laser_studio.studio.catalogue import DIFFICULTY_NAMES, FIRST_DIFFICULTY, Catalogue
+from laser_studio.studio.catalogue import DIFFICULTY_NAMES, FAILS, FIRST_DIFFICULTY, Catalogue
 from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
 
@@ -23,7 +23,7 @@ from laser_studio.studio.links import CONTROLS
 SCRIPTS = (
     "base.js", "columns.js", "samples.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js",
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
-    "tabs.js", "tuning.js", "older.js", "tables.js", "figures.js", "zoom.js", "player.js",
+    "tabs.js", "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
@@ -69,7 +69,7 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
                 filterable=False,
             )
             difficulty = gr.Dropdown(
-                list(DIFFICULTY_NAMES),
+                [*DIFFICULTY_NAMES, FAILS],
                 value=FIRST_DIFFICULTY,
                 label="Difficulty",
                 show_label=False,

@@ -71,6 +71,30 @@ class RunRequest:
     run: str = setting(help="Id of the run.")
 
 
+@settings(StudioError)
+class ReportRequest:
+    """The evaluation page wants the newest report of a model."""
+
+    model: str = setting(default="", help="Name of the model; empty: the first.")
+
+
+@settings(StudioError)
+class EvaluateRequest:
+    """The evaluation page wants a new report."""
+
+    model: str = setting(help="Name of the model.")
+    each: int = setting(default=50, low=1, high=1_000, unit="puzzles", help="Held-out puzzles of each difficulty.")
+    ranks: str = setting(default="", help="Ranks to compute on, separated by commas, such as 50%, 25%.")
+
+
+@settings(StudioError)
+class JobRequest:
+    """The evaluation page follows a job."""
+
+    job: str = setting(help="Number of the job.")
+    stop: bool = setting(default=False, help="Whether to end it.")
+
+
 def read_request(kind: type[Any], data: Any) -> Any:
     """The request `data` is. Raises `StudioError`."""
     if not isinstance(data, dict) or len(data) > 16 or not all(isinstance(key, str) for key in data):

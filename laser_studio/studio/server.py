@@ -39,11 +39,12 @@ def serve(
 
     from starlette.middleware import Middleware
 
-    from laser_studio.studio import layout
+    from laser_studio.studio import evaluation_page, layout
     from laser_studio.studio.head import HeadMiddleware
     from laser_studio.studio.plotly_file import PlotlyMiddleware
 
     page = layout.build_page(catalogue, engine)
+    evaluation_page.build_evaluation_page(page, engine)
     page.queue(max_size=64)
     # Nothing of ours goes through Gradio's queue, which looks for work a thousand times a second: 5 % of a core at rest.
     if hasattr(page._queue, "sleep_when_free"):
@@ -68,7 +69,12 @@ def serve(
                 state_session_capacity=1_000,
                 favicon_path=str(layout.favicon()),
                 theme=layout.theme(),
-                app_kwargs={"middleware": [Middleware(PlotlyMiddleware), Middleware(HeadMiddleware, html=layout.head())]},
+                app_kwargs={
+                    "middleware": [
+                        Middleware(PlotlyMiddleware),
+                        Middleware(HeadMiddleware, html=layout.head(), paths=("", evaluation_page.PATH)),
+                    ]
+                },
             )
     except OSError as failure:
         engine.stop()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from laser_studio.assets import asset_root
 from laser_studio.errors import LaserStudioError
 from laser_studio.puzzles import Puzzle
-from laser_studio.studio.catalogue import Catalogue, puzzle_label, read_generated, set_name
+from laser_studio.puzzles.generated import read_generated
+from laser_studio.studio.catalogue import FAILS, Catalogue, puzzle_label, set_name
 
 if TYPE_CHECKING:
     from laser_studio.trm import TRM
@@ -77,11 +78,14 @@ class PuzzleSubject:
         }
 
     def offered(self) -> list[list[str]]:
-        """The choices of the puzzle control as [label, id, difficulty]; a generated puzzle stands first."""
+        """The choices of the puzzle control as [label, id, difficulty]; a generated puzzle stands first, what the model fails last."""
         offered = [[puzzle_label(puzzle), puzzle.name, str(puzzle.difficulty)] for puzzle in self.catalogue.puzzles(self.model)]
         if (recipe := read_generated(self.puzzle_id)) is not None:
-            difficulty, seed = recipe
-            offered.insert(0, [f"{difficulty} · new #{seed}", self.puzzle_id, difficulty])
+            difficulty, number = recipe
+            offered.insert(0, [f"{difficulty} · new #{number}", self.puzzle_id, difficulty])
+        for failure in self.catalogue.failures(self.model):
+            seed = failure.puzzle.rpartition(":")[2]
+            offered.append([f"{failure.difficulty} #{seed} · {failure.wrong} wrong", failure.puzzle, FAILS])
         return offered
 
     def script(self) -> tuple[list[str], list[str]]:

@@ -1,0 +1,61 @@
+"""What if the module *used* its compressed activations: every site reads XQQᵀ in place of X, with the basis it had before."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, Self
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from laser_studio.laser.event import TrackerEvent
+from laser_studio.laser.policy import LaserPolicy
+from laser_studio.laser.sites import SiteTap
+
+
+class ReconstructedSites:
+    """While entered, every enabled site of `module` computes on the reconstruction of its input, of its tracker's rank.
+
+    >>> import torch
+    >>> layer = nn.Sequential(nn.Linear(4, 1, bias=False))
+    >>> with torch.no_grad(), ReconstructedSites(layer, LaserPolicy(rank=1, max_rank=1)) as sites:
+    ...     x = torch.tensor([[1.0, 0, 0, 0], [2.0, 0, 0, 0]])
+    ...     exact = layer(x)                            # the first window has no basis yet and is read as it is
+    ...     events = sites.refresh()
+    ...     bool((layer(x) - exact).abs().max() < 1e-6), float(layer(torch.tensor([[0.0, 5, 0, 0]])).detach())
+    (True, 0.0)
+
+    Trackers see what reaches the site, not its reconstruction; they are refreshed by `refresh`. Meant for evaluation: the in-place
+    steps of a module without gradient stay harmless, since a site's input is never changed, only replaced.
+    """
+
+    def __init__(self, module: nn.Module, policy: LaserPolicy) -> None:
+        self._tap = SiteTap(module, policy)
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> Self:
+        self._tap.attach()  # first: hooks run in the order they were put in place
+        for name, layer in self._tap.sites.items():
+            self._handles.append(layer.register_forward_pre_hook(self._hook(name)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+        self._tap.detach()
+
+    def refresh(self) -> dict[str, TrackerEvent]:
+        """Close every tracker's window; the closing events by site."""
+        self._tap.take()
+        return self._tap.refresh()
+
+    def _hook(self, name: str) -> Any:
+        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+            tracker = self._tap.trackers.get(name)
+            if tracker is None or tracker.basis is None:
+                return None
+            x, basis = args[0], tracker.basis
+            return (((x.float() @ basis) @ basis.T).to(x.dtype),)
+
+        return hook
