@@ -1,0 +1,84 @@
+"""`train`, and `reproduce`: what makes models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from laser_studio.cli.common import Device, Threads, set_threads
+from laser_studio.cli.progress import training_bar
+
+
+def train(
+    task: Annotated[str, typer.Argument(help="sudoku-4x4, sudoku-6x6, sudoku-9x9, or maze-NxN with N odd, 7 to 41.")],
+    variant: Annotated[str | None, typer.Option(help="attention or mixer; default: attention, or what the recipe file says.")] = None,
+    preset: Annotated[str, typer.Option(help="auto (gpu with CUDA, else laptop), laptop, gpu or official.")] = "auto",
+    config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON) with sections model, train, data.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="One field of the recipe, such as train.lr=0.001.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run, resumed if interrupted. Default: runs/TASK-VARIANT.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Short for --set train.steps=N.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N: data, weights, order, exploration.")] = None,
+    device: Device = "auto",
+    threads: Threads = 0,
+    held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation.")] = 1000,
+    show: Annotated[bool, typer.Option("--show", help="Print the recipe, each field of it, and train nothing.")] = False,
+) -> None:
+    """Train a model and write it with its card to OUT/model. Ctrl-C saves and stops; the same command goes on."""
+    from laser_studio.device import resolve_device
+    from laser_studio.lab.recipes import get_recipe
+    from laser_studio.lab.runs import run
+
+    set_threads(threads)
+    where = resolve_device(device)
+    changes = [*(change or ()), *(f"train.{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None)]
+    chosen = preset if preset != "auto" else "gpu" if where.type == "cuda" else "laptop"
+    recipe = get_recipe(task, variant=variant, preset=chosen, file=config, changes=changes)
+    if show:
+        typer.echo(recipe.text())
+        return
+    said = {"--variant": variant, "--preset": chosen, "--config": config and config.name}
+    options = [f"{flag} {value}" for flag, value in said.items() if value is not None] + [f"--set {one}" for one in changes]
+    command = " ".join(["python -m laser_studio train", recipe.task.name, *options])
+    folder = out or Path("runs") / f"{recipe.task.name}-{recipe.variant}"
+    with training_bar(recipe.train.steps, held_out) as (bar, observer):
+        trained = run(recipe, folder, where, command=command, held_out=held_out, observer=observer)
+        reached = bar.n
+    if trained is None:
+        typer.echo(f"stopped at step {reached} of {recipe.train.steps}; run the same command to go on")
+        return
+    accuracy = trained.accuracy
+    typer.echo(f"exact {accuracy.exact[-1]:.1%}, cells {accuracy.cell[-1]:.1%} of {accuracy.puzzles} held-out puzzles → {trained.folder}")
+
+
+def reproduce(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Shipped models; default: all trained on a CPU.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the runs; what is there goes on.")] = Path("runs/reproduce"),
+    device: Device = "cpu",
+    threads: Threads = 0,
+) -> None:
+    """Train shipped models again from their recipes and check their accuracy: hours. Ctrl-C saves; the same command goes on.
+
+    Ends with status 1 where a model falls short of its card by more than chance.
+    """
+    from laser_studio.device import resolve_device
+    from laser_studio.lab.reproduce import read_card, retrain, trained_on_cpu
+
+    set_threads(threads)
+    where = resolve_device(device)
+    cards = [read_card(name) for name in names or trained_on_cpu()]
+    outcomes = []
+    for number, card in enumerate(cards, 1):
+        typer.echo(f"{number} of {len(cards)}: {card.name}, {card.recipe.train.steps:,} steps; the card says {card.exact:.1%}")
+        with training_bar(card.recipe.train.steps, card.puzzles) as (_, observer):
+            outcome = retrain(card, out / card.name, where, observer=observer)
+        if outcome is None:
+            typer.echo("stopped; run the same command to go on")
+            raise typer.Exit(1)
+        outcomes.append(outcome)
+        typer.echo(str(outcome))
+    if not all(outcome.reached for outcome in outcomes):
+        raise typer.Exit(1)
