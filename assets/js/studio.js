@@ -92,8 +92,8 @@ function built(store, opened) {
   for (const id of ["difficulty", "new-puzzle"]) $(id).toggleAttribute("data-off", !opened.generates);
   if (watched.on(store)) { watched.about(store); return; }
   const { model } = opened;
-  say($("about"), `${model.device} · ${model.dtype} · batch ${store.options.batch ?? 1}`);
-  explain($("about"), () => `Where the model runs, its number format, and how many puzzles the run carries. ${compact(model.parameters)} weights, `
+  say($("about"), `${model.device} · ${model.dtype}`);
+  explain($("about"), () => `Where the model runs, and its number format. ${compact(model.parameters)} weights, `
     + `${model.H_cycles} H and ${model.L_cycles} L cycles, trained for ${model.halt_max_steps} supervision steps.`);
 }
 

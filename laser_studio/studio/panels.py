@@ -12,8 +12,8 @@ LOGO = """
 <path d="M8.5 12 24 3.4" stroke="currentColor" stroke-width="2.2" stroke-linecap="round"/></svg><h1>LASER Studio</h1></div>
 """
 
-ABOUT = """<div id="about-line"><span id="about" data-tip="Where the model runs, its number format, and how many puzzles the run
-carries.">loading the model …</span><a id="evaluate" href="evaluation" data-tip="How accurate this model is, whether it knows, and what
+ABOUT = """<div id="about-line"><span id="about" data-tip="Where the model runs, and its number
+format.">loading the model …</span><a id="evaluate" href="evaluation" data-tip="How accurate this model is, whether it knows, and what
 compression costs it.">evaluation</a></div>"""
 
 BOARD = """
