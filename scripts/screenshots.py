@@ -1,7 +1,7 @@
 """Take the README's pictures of the studio: `python scripts/screenshots.py [--out assets/screenshots]`.
 
 Starts `app.py`, plays the demo in a headless Chromium and photographs it light and dark, mid-run and solved,
-small and large.
+small and large; then the evaluation page on the demo's shipped report.
 """
 
 from __future__ import annotations
@@ -86,6 +86,11 @@ def main() -> None:
             page.screenshot(path=target)
             print(f"{target.relative_to(REPOSITORY) if target.is_relative_to(REPOSITORY) else target}", flush=True)
             context.close()
+        page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
+        page.goto(f"{url}/evaluation")
+        page.wait_for_selector("#evaluation[data-drawn]")
+        page.wait_for_timeout(500)
+        page.screenshot(path=out / "evaluation.png")
 
 
 if __name__ == "__main__":
