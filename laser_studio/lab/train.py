@@ -169,8 +169,7 @@ class Trainer:
         return model
 
     def _draw(self) -> dict[str, torch.Tensor]:
-        inputs, labels = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
-        batch = {"inputs": inputs, "labels": labels, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
+        batch = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _identity(self) -> str:
@@ -182,6 +181,8 @@ class Trainer:
         digest = hashlib.sha256(text.encode())
         for stage in self.stages:
             digest.update(stage.data.inputs.numpy().tobytes())
+            if stage.data.identifiers is not None:
+                digest.update(stage.data.identifiers.numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
