@@ -111,4 +111,4 @@ def _held_out(recipe: Recipe) -> str:
     """Why the puzzles a model is judged by are new to it."""
     if not recipe.task.rules:
         return "none is a symmetric image of anything trained on"
-    return "the test pairs of the same tasks, as they are, which nothing was trained on; those of a quarter of the tasks chose the weights"
+    return "the test pairs of the same tasks, as they are, which nothing was trained on; about a quarter of the tasks chose the weights"

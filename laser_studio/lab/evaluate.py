@@ -64,6 +64,6 @@ def _require_rows(model: TRM, data: PuzzleSet) -> None:
     largest = 0 if data.identifiers is None else int(data.identifiers.max())
     if config.puzzle_emb_ndim and largest >= config.num_puzzle_identifiers:
         raise ReportError(
-            f"this model was trained on {max(0, config.num_puzzle_identifiers - 1):,} tasks, these puzzles belong to {largest:,}: "
+            f"this model has rows for {max(0, config.num_puzzle_identifiers - 1):,} tasks and images, these puzzles ask for {largest:,}: "
             "it can only be asked about tasks it was trained on"
         )

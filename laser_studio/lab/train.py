@@ -180,9 +180,9 @@ class Trainer:
         text = json.dumps([asdict(self.config), fixed, [stage.start for stage in self.stages]], sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for stage in self.stages:
-            digest.update(stage.data.inputs.numpy().tobytes())
+            digest.update(stage.data.inputs.numpy().data)
             if stage.data.identifiers is not None:
-                digest.update(stage.data.identifiers.numpy().tobytes())
+                digest.update(stage.data.identifiers.numpy().data)
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:

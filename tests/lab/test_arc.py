@@ -313,6 +313,8 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_the_commands_evaluate_and_refuse_to_report(checkpoint: Path) -> None:
     measured = CliRunner().invoke(app, ["evaluate", str(checkpoint), "--device", "cpu"])
     assert measured.exit_code == 0 and f"arc-5: {len(judged('held-out'))} held-out puzzles" in measured.output
+    other = CliRunner().invoke(app, ["evaluate", str(checkpoint), "--task", "arc-3", "--device", "cpu"])
+    assert isinstance(other.exception, ReportError) and "was trained on arc-5" in str(other.exception)
     refused = CliRunner().invoke(app, ["report", str(checkpoint), "--device", "cpu"])
     assert isinstance(refused.exception, ReportError) and "laser_studio evaluate" in str(refused.exception)
     assert not (checkpoint / "evaluation.json").exists()
@@ -320,7 +322,7 @@ def test_the_commands_evaluate_and_refuse_to_report(checkpoint: Path) -> None:
 
 def test_a_model_is_not_asked_about_what_it_has_no_row_for() -> None:
     model = TRM(tiny().model)
-    with pytest.raises(ReportError, match=r"trained on 75 tasks, these puzzles belong to 1\d\d"):
+    with pytest.raises(ReportError, match=r"rows for 75 tasks and images, these puzzles ask for 1\d\d"):
         evaluate(model, judged("held-out", 10))
     sudoku = TRM(TRMConfig(vocab_size=6, seq_len=16, hidden_size=32, num_heads=2))
     with pytest.raises(ReportError, match="6 tokens"):
