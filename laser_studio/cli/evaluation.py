@@ -25,13 +25,20 @@ def evaluate(
     """Exact and cell accuracy on held-out puzzles, per supervision step."""
     from tqdm import tqdm
 
+    from laser_studio.errors import ReportError
     from laser_studio.lab.evaluate import evaluate as measure
     from laser_studio.lab.tasks import get_task
     from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
     model = load_checkpoint(checkpoint, device=device)
-    chosen = get_task(task or str(model.details.get("task", "")))
+    trained = str(model.details.get("task", ""))
+    chosen = get_task(task or trained)
+    if chosen.rules and trained != chosen.name:
+        raise ReportError(
+            f"{chosen.name}: each of its tasks has a row in the puzzle embedding of a model trained on {chosen.name} and in no other; "
+            f"this one was trained on {trained[:40] or 'what it does not say'}"
+        )
     data = chosen.puzzles(puzzles, seed, "held-out")
     with tqdm(total=len(data), unit="puzzle") as bar:
         accuracy = measure(model, data, batch_size=batch_size, on_batch=lambda done: bar.update(done))

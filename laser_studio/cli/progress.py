@@ -14,11 +14,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def training_bar(steps: int, held_out: int) -> Iterator[tuple[Any, Observer]]:
-    """The bar, and what a run is to tell it; Ctrl-C asks the run to stop.
-
-    steps: optimiser steps; held_out: puzzles evaluated at the end.
-    """
+def training_bar(steps: int) -> Iterator[tuple[Any, Observer]]:
+    """The bar over so many optimiser steps, and what a run is to tell it; Ctrl-C asks the run to stop."""
     from tqdm import tqdm
 
     from laser_studio.lab.runs import Observer
@@ -32,12 +29,12 @@ def training_bar(steps: int, held_out: int) -> Iterator[tuple[Any, Observer]]:
             bar.set_postfix_str(f"loss {progress.loss:.3f}, exact {progress.exact:.1%}, validation {held}", refresh=False)
             bar.update(progress.step - bar.n)
 
-        def on_evaluated(done: int) -> None:
+        def on_evaluated(done: int, total: int) -> None:
             if bar.unit == "step":
                 bar.unit = "puzzle"
                 bar.set_description("final evaluation", refresh=False)
                 bar.set_postfix_str("", refresh=False)
-                bar.reset(held_out)
+                bar.reset(total)
             bar.update(done)
 
         yield bar, Observer(on_text=bar.write, on_step=on_step, on_evaluated=on_evaluated, should_stop=lambda: stop[0])

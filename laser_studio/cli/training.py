@@ -12,7 +12,7 @@ from laser_studio.cli.progress import training_bar
 
 
 def train(
-    task: Annotated[str, typer.Argument(help="sudoku-4x4, sudoku-6x6, sudoku-9x9, or maze-NxN with N odd, 7 to 41.")],
+    task: Annotated[str, typer.Argument(help="sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-NxN with N odd, 7 to 41, or arc-N, 3 to 30.")],
     variant: Annotated[str | None, typer.Option(help="attention or mixer; default: attention, or what the recipe file says.")] = None,
     preset: Annotated[str, typer.Option(help="auto (gpu with CUDA, else laptop), laptop, gpu or official.")] = "auto",
     config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON) with sections model, train, data.")] = None,
@@ -24,7 +24,7 @@ def train(
     seed: Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N: data, weights, order, exploration.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
-    held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation.")] = 1000,
+    held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation; ARC: at most.")] = 1000,
     show: Annotated[bool, typer.Option("--show", help="Print the recipe, each field of it, and train nothing.")] = False,
 ) -> None:
     """Train a model and write it with its card to OUT/model. Ctrl-C saves and stops; the same command goes on."""
@@ -44,7 +44,7 @@ def train(
     options = [f"{flag} {value}" for flag, value in said.items() if value is not None] + [f"--set {one}" for one in changes]
     command = " ".join(["python -m laser_studio train", recipe.task.name, *options])
     folder = out or Path("runs") / f"{recipe.task.name}-{recipe.variant}"
-    with training_bar(recipe.train.steps, held_out) as (bar, observer):
+    with training_bar(recipe.train.steps) as (bar, observer):
         trained = run(recipe, folder, where, command=command, held_out=held_out, observer=observer)
         reached = bar.n
     if trained is None:
@@ -73,7 +73,7 @@ def reproduce(
     outcomes = []
     for number, card in enumerate(cards, 1):
         typer.echo(f"{number} of {len(cards)}: {card.name}, {card.recipe.train.steps:,} steps; the card says {card.exact:.1%}")
-        with training_bar(card.recipe.train.steps, card.puzzles) as (_, observer):
+        with training_bar(card.recipe.train.steps) as (_, observer):
             outcome = retrain(card, out / card.name, where, observer=observer)
         if outcome is None:
             typer.echo("stopped; run the same command to go on")

@@ -68,6 +68,7 @@ def bench_trainer(
             config = TRMConfig(
                 vocab_size=chosen.vocab_size,
                 seq_len=chosen.seq_len,
+                num_puzzle_identifiers=chosen.identifiers(),
                 hidden_size=hidden_size,
                 num_heads=max(1, hidden_size // 64),
                 H_cycles=cycles[0],
@@ -109,8 +110,7 @@ class PlainTrainer:
 
     def advance(self) -> float:
         """One optimiser step; returns its loss."""
-        inputs, labels = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
-        batch = {"inputs": inputs, "labels": labels, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
+        batch = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
         batch = {key: value.to(self.device) for key, value in batch.items()}
         carry, outputs = self.plain(self.carry or self.model.initial_carry(batch), batch)
         loss = supervision_loss(outputs, carry.current_data["labels"])

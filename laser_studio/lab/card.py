@@ -15,7 +15,7 @@ from laser_studio.lab.train import Trainer
 from laser_studio.trm import TRM, save_checkpoint
 
 RECIPE_FILE = "recipe.yaml"
-MEASURES = {"givens": "givens", "path": "steps from start to goal"}
+MEASURES = {"givens": "givens", "path": "steps from start to goal", "side": "cells on the longest side of a task"}
 
 
 def export(model: TRM, trainer: Trainer, recipe: Recipe, accuracy: Accuracy, *, command: str, step: int, folder: Path) -> None:
@@ -78,13 +78,13 @@ A Tiny Recursive Model with {parameters:,} parameters ({shown}; {recipe.variant}
 | --- | --- |
 | command | `{details["command"]}` |
 | recipe | {hyper} |
-| training puzzles | {sets}; drawn from seed {settings["seed"]}, each turned into a random symmetric image whenever it is drawn |
-| held out | {task.judged[0]} to {task.judged[1]} {MEASURES[task.measure]}; none is a symmetric image of anything trained on |
+| training puzzles | {sets}; {_drawn(recipe)} |
+| held out | {task.judged[0]} to {task.judged[1]} {MEASURES[task.measure]}; {_held_out(recipe)} |
 | device | {details["device"]}, torch {details["torch"]} |
 | time in optimiser steps | {trainer.seconds / 60:.0f} minutes |
 | weights | average of step {details["optimiser_steps"]:,} of {trainer.step:,}, the best of {len(trainer.evaluations)} validations |
 | exact accuracy | {100 * accuracy.exact[-1]:.1f} % of {accuracy.puzzles:,} held-out puzzles |
-| cell accuracy | {100 * accuracy.cell[-1]:.1f} % of all cells |
+| cell accuracy | {100 * accuracy.cell[-1]:.1f} % of all cells{" of the answer and its end markers" if task.rules else ""} |
 
 Measured again by `python -m laser_studio evaluate CHECKPOINT --puzzles {accuracy.puzzles}`:
 
@@ -94,3 +94,21 @@ Measured again by `python -m laser_studio evaluate CHECKPOINT --puzzles {accurac
 
 ![Accuracy and loss against optimiser steps](curve.svg)
 """
+
+
+def _drawn(recipe: Recipe) -> str:
+    """Where the training puzzles come from."""
+    seed = recipe.train.seed
+    if not recipe.task.rules:
+        return f"drawn from seed {seed}, each turned into a random symmetric image whenever it is drawn"
+    return (
+        f"demonstrations of {recipe.task.rules} training tasks of ARC-AGI-1, each task as it is and in up to {recipe.data.augmentations} "
+        f"images (turned, colours renamed) with identifiers of their own, drawn from seed {seed}"
+    )
+
+
+def _held_out(recipe: Recipe) -> str:
+    """Why the puzzles a model is judged by are new to it."""
+    if not recipe.task.rules:
+        return "none is a symmetric image of anything trained on"
+    return "the test pairs of the same tasks, as they are, which nothing was trained on; about a quarter of the tasks chose the weights"

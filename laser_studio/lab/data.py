@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -11,36 +12,53 @@ from torch import Tensor
 
 from laser_studio.errors import TrainingError
 from laser_studio.lab.augment import SquareSymmetry, SudokuSymmetry, Symmetry, apply
+from laser_studio.lab.losses import IGNORED
 from laser_studio.puzzles.maze_rules import WALL, random_maze
 from laser_studio.puzzles.puzzle import Cells
 from laser_studio.puzzles.sudoku_rules import Split, random_puzzle
+
+Part = Literal["train", "validation", "held-out"]  # what is learnt from, what weights are chosen by, what the chosen ones are judged by
 
 FRUITLESS = 10_000  # draws without a new puzzle after which there are taken to be no more
 
 
 @dataclass(frozen=True)
 class PuzzleSet:
-    """inputs, labels: (N, T) int64 token ids; symmetry: what turns its puzzles into others as good."""
+    """inputs, labels: (N, T) token ids, int64 or uint8; a label of 0, the padding, is no target, as in the official data.
+
+    symmetry: what turns its puzzles into others as good; None: nothing does. identifiers: (N,) int64, the row of the puzzle
+    embedding that belongs to each; None: row 0 to all.
+    """
 
     inputs: Tensor
     labels: Tensor
-    symmetry: Symmetry
+    symmetry: Symmetry | None
+    identifiers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
 
     def first(self, count: int) -> PuzzleSet:
         """The first `count` puzzles, or all where there are fewer."""
-        return PuzzleSet(self.inputs[:count], self.labels[:count], self.symmetry)
+        identifiers = None if self.identifiers is None else self.identifiers[:count]
+        return PuzzleSet(self.inputs[:count], self.labels[:count], self.symmetry, identifiers)
 
-    def sample(self, count: int, generator: torch.Generator, *, augment: bool) -> tuple[Tensor, Tensor]:
-        """inputs and labels (count, T), drawn with replacement; with `augment`, a random symmetric image of each."""
+    def sample(self, count: int, generator: torch.Generator, *, augment: bool) -> dict[str, Tensor]:
+        """A batch as `batch` gives it, drawn with replacement; with `augment`, a random symmetric image of each puzzle."""
         picked = torch.randint(len(self), (count,), generator=generator)
-        inputs, labels = self.inputs[picked], self.labels[picked]
-        if augment:
-            cells, names = self.symmetry.draw(count, generator)
-            inputs, labels = apply(inputs, cells, names), apply(labels, cells, names)
-        return inputs, labels
+        moves = self.symmetry.draw(count, generator) if augment and self.symmetry is not None else None
+        return self.batch(picked, moves)
+
+    def batch(self, picked: Tensor | slice, moves: tuple[Tensor, Tensor | None] | None = None) -> dict[str, Tensor]:
+        """The picked puzzles as a model and its loss take them, all int64.
+
+        inputs, labels: (B, T), labels `IGNORED` where there is no target; puzzle_identifiers: (B,). moves: what a symmetry drew for each.
+        """
+        inputs, labels = self.inputs[picked].long(), self.labels[picked].long()
+        if moves is not None:
+            inputs, labels = apply(inputs, *moves), apply(labels, *moves)
+        rows = torch.zeros(len(inputs), dtype=torch.long) if self.identifiers is None else self.identifiers[picked]
+        return {"inputs": inputs, "labels": labels.masked_fill(labels == 0, IGNORED), "puzzle_identifiers": rows}
 
 
 def sudoku_set(size: int, count: int, seed: int, split: Split, givens: tuple[int, int]) -> PuzzleSet:

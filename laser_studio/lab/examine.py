@@ -16,7 +16,7 @@ from laser_studio.errors import ReportError
 from laser_studio.lab.report import Arm, Bin, Failure, Group, Halting, Report
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.reconstruct import ReconstructedSites
-from laser_studio.puzzles import DIFFICULTIES, Difficulty, Puzzle, get_domain
+from laser_studio.puzzles import DIFFICULTIES, Difficulty, Puzzle, domain_names, get_domain
 from laser_studio.puzzles.generated import MAX_SEED, generated_id
 from laser_studio.trm import TRM
 
@@ -69,6 +69,8 @@ def examine(
     cycle, which is read exactly, and follows it at this rank. on_progress: told runs done and runs in all, a run being one puzzle
     in one arm. Returns None where `should_stop` ended it. Raises `ReportError` or `PolicyError`.
     """
+    if domain not in domain_names():
+        raise ReportError(f"no report can be made of {domain} tasks: measure the model with `python -m laser_studio evaluate CHECKPOINT`")
     if each < 1 or first_seed < 0 or first_seed + each - 1 > MAX_SEED:
         raise ReportError(f"puzzles of each difficulty: 1 or more, seeds from 0 to {MAX_SEED:,}")
     if len(set(ranks)) != len(ranks):

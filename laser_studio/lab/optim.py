@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 
 class SignSGD(torch.optim.Optimizer):
-    """p ← p·(1 − lr·weight_decay) − lr·sign(gradient): for puzzle embeddings, whose gradients come rarely and small."""
+    """p ← p·(1 − lr·weight_decay) − lr·sign(gradient), row by row, for puzzle embeddings, whose gradients come rarely and small.
+
+    Rows without any gradient belong to no puzzle of the batch and stay as they are, undecayed, as in the official sparse version.
+    """
 
     def __init__(self, parameters: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay})
@@ -18,8 +21,12 @@ class SignSGD(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(parameter.grad.sign(), alpha=-group["lr"])
+                if parameter.grad is None:
+                    continue
+                rows, gradient = parameter.view(-1, parameter.shape[-1]), parameter.grad.reshape(-1, parameter.shape[-1])
+                used = gradient.any(-1).nonzero().squeeze(-1)
+                decayed = rows[used].mul_(1 - group["lr"] * group["weight_decay"])
+                rows[used] = decayed.add_(gradient[used].sign(), alpha=-group["lr"])
 
 
 class WeightAverage:

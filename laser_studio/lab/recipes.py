@@ -15,6 +15,7 @@ import yaml
 
 from laser_studio.errors import CheckpointError, TrainingError
 from laser_studio.files import read_yaml
+from laser_studio.lab.arc import subset
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.set_store import kept
 from laser_studio.lab.tasks import Task, get_task
@@ -31,9 +32,9 @@ class Phase:
     """One training set and the optimiser step from which on it is drawn from."""
 
     start: int = setting(default=0, low=0, high=10_000_000, unit="optimiser steps", help="Step the phase begins at.")
-    puzzles: int = setting(default=10_000, low=1, high=10_000_000, help="Distinct puzzles to draw from.")
-    least: int = setting(default=0, low=0, high=10_000, help="Least givens, or steps of a maze's path; 0: as the model is judged.")
-    most: int = setting(default=0, low=0, high=10_000, help="Most givens, or steps of a maze's path; 0: as the model is judged.")
+    puzzles: int = setting(default=10_000, low=0, high=10_000_000, help="Distinct puzzles to draw from; ARC: pairs at most, 0 for all.")
+    least: int = setting(default=0, low=0, high=10_000, help="Least of the task's measure; 0: as the model is judged.")
+    most: int = setting(default=0, low=0, high=10_000, help="Most givens, steps of a maze's path, or cells on an ARC task's longest side.")
     size: int = setting(default=0, low=0, high=64, unit="cells", help="Side of smaller mazes, set on the task's board; 0: the task's.")
 
 
@@ -42,6 +43,9 @@ class DataSettings:
     """What is trained on."""
 
     phases: tuple[Phase, ...] = setting(default=(Phase(),), help="Training sets in order; the first starts at step 0.")
+    augmentations: int = setting(
+        default=0, low=0, high=10_000, unit="images", help="Fixed images of each ARC task, each with an identifier of its own."
+    )
 
 
 @dataclass(frozen=True)
@@ -72,12 +76,17 @@ class Recipe:
         task, seed, size = self.task, self.train.seed, phase.size or self.task.size
 
         def draw() -> PuzzleSet:
-            return task.puzzles(phase.puzzles, seed, "train", within=(low, high), size=size)
+            return task.puzzles(phase.puzzles, seed, "train", within=(low, high), size=size, augmentations=self.data.augmentations)
 
-        if folder is None:
+        if folder is None or task.rules:  # a subset of ARC is there in seconds, and its file would hold every board a thousand times
             return draw()
+        assert task.symmetry is not None
         name = f"{task.name}-of-{size}-{low}-to-{high}-{phase.puzzles}-seed-{seed}.safetensors"
         return kept(folder / name, draw, task.symmetry, (phase.puzzles, task.seq_len))
+
+    def validation(self, count: int) -> PuzzleSet:
+        """Puzzles the weights are chosen by; none is among those the model is judged by."""
+        return self.task.puzzles(count, self.train.seed, "validation")
 
     def held_out(self, count: int) -> PuzzleSet:
         """Puzzles the model is judged by."""
@@ -117,15 +126,26 @@ def get_recipe(
                 raise TrainingError(f"unknown section {section[:40]!r} of a recipe: {', '.join(sections)}")
             sections[section] |= values
     try:
-        recipe = Recipe(chosen, TRMConfig(**sections["model"]), TrainSettings(**sections["train"]), DataSettings(**sections["data"]))
+        data = DataSettings(**sections["data"])
+        identifiers = chosen.identifiers(data.augmentations)
+        model = TRMConfig(**{"num_puzzle_identifiers": identifiers, **sections["model"]})
+        recipe = Recipe(chosen, model, TrainSettings(**sections["train"]), data)
     except CheckpointError as problem:
         raise TrainingError(str(problem)) from None
     if recipe.model.seq_len != chosen.seq_len or recipe.model.vocab_size != chosen.vocab_size:
         raise TrainingError(f"{chosen.name} has seq_len {chosen.seq_len} and vocab_size {chosen.vocab_size}: leave both out")
+    if recipe.model.num_puzzle_identifiers != identifiers:
+        raise TrainingError(
+            f"{chosen.name} with {data.augmentations} augmentations has {identifiers:,} identifiers: leave num_puzzle_identifiers out"
+        )
     if not recipe.data.phases or recipe.data.phases[0].start != 0:
         raise TrainingError("data.phases: the first phase starts at step 0")
-    if chosen.domain == "sudoku" and any(phase.size not in (0, chosen.size) for phase in recipe.data.phases):
+    if chosen.domain != "maze" and any(phase.size not in (0, chosen.size) for phase in recipe.data.phases):
         raise TrainingError("data.phases: only mazes can be smaller than their board")
+    if not chosen.rules and not all(phase.puzzles for phase in recipe.data.phases):
+        raise TrainingError("data.phases: say how many puzzles; only ARC tasks come in a number of their own")
+    if not chosen.rules and data.augmentations:
+        raise TrainingError("data.augmentations: only ARC tasks have fixed images; other puzzles are turned whenever they are drawn")
     return recipe
 
 
@@ -160,6 +180,8 @@ def _preset(task: Task, mixer: bool, preset: str) -> dict[str, dict[str, Any]]:
 
 def _official(task: Task, _: bool, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """The published recipe (arXiv 2510.04871)."""
+    if task.rules:
+        return _official_arc(task, model)
     model |= {"puzzle_emb_ndim": 512, "puzzle_emb_len": 16, "L_cycles": 6 if task.domain == "sudoku" else 4}
     train = {"lr": 1e-4, "warmup": 2_000, "weight_decay": 1.0, "batch_size": 768, "steps": 65_000, "eval_every": 2_000, "save_every": 500}
     return train, {"phases": ({"puzzles": 1_000},)}
@@ -172,10 +194,23 @@ def _gpu(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, Any]
         train |= {"batch_size": 256, "lr": 4e-4, "warmup": 200, "weight_decay": 0.1, "steps": 2_200, "cooldown": 750, "eval_every": 250}
         # As for 6×6: sparse boards first, then the range the model is judged by.
         return train | {"compile": True}, {"phases": ({"puzzles": 12_000, "least": 24, "most": 34}, {"start": 1_100, "puzzles": 15_000})}
+    if task.rules:
+        train, data = _official_arc(task, model)  # shorter; not run yet
+        train |= {"steps": 12_000, "warmup": 1_000, "batch_size": 384, "lr": 2e-4, "cooldown": 4_000, "eval_every": 1_000}
+        return train, data | {"augmentations": 200}
     train, data = _laptop(task, mixer, model)
     if task.domain == "maze":
         train |= {"batch_size": 128, "warmup": 200, "steps": 4_600, "cooldown": 900, "eval_every": 250}
     return train | {"compile": True}, data
+
+
+def _official_arc(task: Task, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The published recipe for ARC-AGI-1, on the tasks at hand: 100,000 passes over their demonstrations, 1,000 images of each task."""
+    model |= {"puzzle_emb_ndim": 512, "puzzle_emb_len": 16, "L_cycles": 4}
+    train: dict[str, Any] = {"lr": 1e-4, "warmup": 2_000, "weight_decay": 0.1, "batch_size": 768, "save_every": 500}
+    train["steps"] = 100_000 * sum(len(one.demonstrations) for one in subset(task.size)) // train["batch_size"]
+    train["eval_every"] = train["steps"] // 10
+    return train, {"phases": ({"puzzles": 0},), "augmentations": 1_000}
 
 
 def _laptop(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -190,6 +225,8 @@ def _laptop(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, A
     if task.domain == "maze":
         model["puzzle_emb_len"] = -task.seq_len % 8 or 8  # an aligned sequence makes the mixer's products faster by a fifth
         return train | {"steps": 1_600, "cooldown": 600}, {"phases": ({"puzzles": 20_000},)}
+    if task.domain == "arc":
+        return train | {"steps": 3_000, "cooldown": 1_200}, {"phases": ({"puzzles": 0},), "augmentations": 30}
     if task.size == 4:
         model |= {"hidden_size": 64, "num_heads": 2, "puzzle_emb_ndim": 64, "H_cycles": 2, "L_cycles": 2, "halt_max_steps": 4}
         return train | {"steps": 600, "cooldown": 300, "lr": 2e-3, "warmup": 30}, {"phases": ({"puzzles": 4_000},)}

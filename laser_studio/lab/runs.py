@@ -21,7 +21,7 @@ from laser_studio.trm import load_checkpoint
 MODEL_FOLDER = "model"
 CURVE_FILE = "curve.svg"
 SETS_FOLDER = "sets"
-VALIDATION_PUZZLES = 200  # of their own seed: weights are chosen on them, never on the puzzles the accuracy is measured on
+VALIDATION_PUZZLES = 200  # weights are chosen on them, never on the puzzles the accuracy is measured on
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class Trained:
 
 @dataclass(frozen=True)
 class Observer:
-    """Who wants to know: all optional; texts are one line each, `on_evaluated` is told how many puzzles were just done."""
+    """Who wants to know: all optional; texts are one line each, `on_evaluated` is told how many puzzles were just done, of how many."""
 
     on_text: Callable[[str], object] = lambda _: None
     on_step: Callable[[Progress], None] | None = None
-    on_evaluated: Callable[[int], object] = lambda _: None
+    on_evaluated: Callable[[int, int], object] = lambda done, total: None
     should_stop: Callable[[], bool] | None = None
 
 
@@ -51,9 +51,10 @@ def run(
     as read back from disk. The curve is drawn whenever training ends or is stopped after an evaluation.
     """
     told = observer or Observer()
-    told.on_text(f"drawing {sum(phase.puzzles for phase in recipe.data.phases):,} training puzzles of {recipe.task.name} …")
+    wanted = sum(phase.puzzles for phase in recipe.data.phases)
+    told.on_text(f"drawing {f'{wanted:,} ' if wanted else ''}training puzzles of {recipe.task.name} …")
     trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device)
-    validation = recipe.task.puzzles(VALIDATION_PUZZLES, recipe.train.seed + 1, "held-out")
+    validation = recipe.validation(VALIDATION_PUZZLES)
     complete = fit(trainer, validation, folder, on_step=told.on_step, should_stop=told.should_stop)
     if (folder / LOG_FILE).exists():
         draw_curve(folder / LOG_FILE, folder / CURVE_FILE, title=f"{recipe.task.name}, {recipe.variant}")
@@ -62,10 +63,11 @@ def run(
     best = trainer.best
     if best is None:
         raise TrainingError("the run was never evaluated: give it more steps, or a smaller train.eval_every")
-    told.on_text(f"measuring the weights of step {best[0]:,} on {held_out:,} held-out puzzles …")
+    judged = recipe.held_out(held_out)
+    told.on_text(f"measuring the weights of step {best[0]:,} on {len(judged):,} held-out puzzles …")
     model = load_checkpoint(folder / BEST_FOLDER, device=str(device))
     target = folder / MODEL_FOLDER
-    accuracy = evaluate(model, recipe.held_out(held_out), on_batch=told.on_evaluated)
+    accuracy = evaluate(model, judged, on_batch=lambda done: told.on_evaluated(done, len(judged)))
     export(model, trainer, recipe, accuracy, command=command, step=best[0], folder=target)
     with atomic_path(target / CURVE_FILE) as temporary:
         shutil.copyfile(folder / CURVE_FILE, temporary)

@@ -169,8 +169,7 @@ class Trainer:
         return model
 
     def _draw(self) -> dict[str, torch.Tensor]:
-        inputs, labels = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
-        batch = {"inputs": inputs, "labels": labels, "puzzle_identifiers": torch.zeros(len(inputs), dtype=torch.long)}
+        batch = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _identity(self) -> str:
@@ -181,7 +180,9 @@ class Trainer:
         text = json.dumps([asdict(self.config), fixed, [stage.start for stage in self.stages]], sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for stage in self.stages:
-            digest.update(stage.data.inputs.numpy().tobytes())
+            digest.update(stage.data.inputs.numpy().data)
+            if stage.data.identifiers is not None:
+                digest.update(stage.data.identifiers.numpy().data)
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:

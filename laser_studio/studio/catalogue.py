@@ -244,6 +244,11 @@ def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
         while name in entries:
             name, number = f"{base} ({number})", number + 1
         details = _details(path)
+        if details.get("domain") == "arc":
+            raise StudioError(
+                f"--checkpoint {clean(str(path))}: this model was trained on ARC tasks, which the studio cannot draw; "
+                "measure it with `python -m laser_studio evaluate`"
+            )
         entries[name] = ModelEntry(name, path, _label(name, details, _size(path)), _task(details))
     return list(entries.values())
 

@@ -72,6 +72,7 @@ def test_sudoku_images_are_solutions_of_images_and_keep_their_side_of_the_split(
     domain = get_domain("sudoku")
     data = sudoku_set(size, 6, 0, "train", (size**2 // 2, size**2 // 2 + 4))
     generator = torch.Generator().manual_seed(1)
+    assert data.symmetry is not None
     cells, names = data.symmetry.draw(len(data), generator)
     inputs, labels = apply(data.inputs, cells, names), apply(data.labels, cells, names)
     assert not torch.equal(inputs, data.inputs)
@@ -95,8 +96,9 @@ def test_mazes_small_ones_on_a_larger_board_and_images_keep_their_only_path() ->
     generator = torch.Generator().manual_seed(3)
     for size, board in ((7, 7), (5, 9)):
         data = maze_set(size, 20, 0, "train", (4, 12), board=board)
-        inputs, labels = data.sample(20, generator, augment=True)
-        for puzzle, solution in zip((inputs - 1).tolist(), (labels - 1).tolist(), strict=True):
+        batch = data.sample(20, generator, augment=True)
+        assert not batch["puzzle_identifiers"].any()
+        for puzzle, solution in zip((batch["inputs"] - 1).tolist(), (batch["labels"] - 1).tolist(), strict=True):
             maze = Puzzle("maze", board, board, tuple(puzzle))
             assert domain.solutions(maze, 2) == [tuple(solution)]
             assert 4 <= domain.measures(maze)["path"] <= 12
@@ -201,7 +203,7 @@ def test_settings_outside_their_range_are_refused_by_name(field: str, value: obj
 @pytest.mark.parametrize("preset", PRESETS)
 @pytest.mark.parametrize("variant", ["attention", "mixer"])
 def test_every_task_has_a_recipe_in_every_preset(preset: str, variant: str) -> None:
-    for task in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "maze-9x9", "maze-13"):
+    for task in ("sudoku-4x4", "sudoku-6x6", "sudoku-9x9", "maze-9x9", "maze-13", "arc-4", "arc-10"):
         recipe = get_recipe(task, variant=variant, preset=preset)
         assert recipe.variant == variant and recipe.model.seq_len == recipe.task.size**2
     official = get_recipe("sudoku-9x9", variant=variant, preset="official")
@@ -254,7 +256,10 @@ def test_recipe_files_that_are_none_are_refused(tmp_path: Path, text: str) -> No
 
 TINY = ["model.hidden_size=32", "model.puzzle_emb_ndim=32", "model.num_heads=2", "model.L_layers=1", "model.H_cycles=1", "model.L_cycles=2"]
 BRIEF = ["train.batch_size=8", "train.steps=40", "train.eval_every=20", "train.warmup=2", "train.lr=0.01", "data.phases=[{puzzles: 40}]"]
-SMOKE = [("sudoku-4x4", "attention"), ("sudoku-6x6", "mixer"), ("sudoku-9x9", "mixer"), ("maze-7", "attention"), ("maze-9", "mixer")]
+SMOKE = [
+    ("sudoku-4x4", "attention"), ("sudoku-6x6", "mixer"), ("sudoku-9x9", "mixer"), ("maze-7", "attention"), ("maze-9", "mixer"),
+    ("arc-5", "attention"),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("task", "variant"), SMOKE)

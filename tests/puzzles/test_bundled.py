@@ -80,6 +80,7 @@ def test_bundled_sets_share_nothing_with_training_whatever_the_symmetry(name: st
     data = task.puzzles(60 if name == "sudoku-9x9" else 200, 0, "train")
     generator, trained = torch.Generator().manual_seed(0), set()
     for _ in range(20):
+        assert data.symmetry is not None
         cells, names = data.symmetry.draw(len(data), generator)
         inputs, labels = apply(data.inputs, cells, names) - 1, apply(data.labels, cells, names) - 1
         for puzzle, solution in zip(inputs.tolist(), labels.tolist(), strict=True):

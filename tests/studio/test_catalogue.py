@@ -77,3 +77,11 @@ def test_a_config_that_lies_about_itself_does_no_harm(tmp_path: Path) -> None:
         (folder / "config.json").write_text(text)
         entry = next(entry for entry in find_models([folder]) if entry.path == folder)
         assert entry.task is None and entry.label == entry.name
+
+
+def test_a_model_of_arc_tasks_is_refused_at_the_start(tmp_path: Path) -> None:
+    folder = tmp_path / "arc-5"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"details": {"task": "arc-5", "domain": "arc", "size": [5, 5]}}')
+    with pytest.raises(StudioError, match=r"the studio cannot draw.*laser_studio evaluate"):
+        find_models([folder])
