@@ -224,7 +224,7 @@ def _laptop(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, A
     train: dict[str, Any] = {"batch_size": 64, "lr": 7e-4, "warmup": 100, "eval_every": 200}
     if task.domain == "maze":
         model["puzzle_emb_len"] = -task.seq_len % 8 or 8  # an aligned sequence makes the mixer's products faster by a fifth
-        return train | {"steps": 1_600, "cooldown": 600}, {"phases": ({"puzzles": 20_000},)}
+        return train | {"steps": 2_400, "cooldown": 1_000}, {"phases": ({"puzzles": 20_000},)}
     if task.domain == "arc":
         return train | {"steps": 3_000, "cooldown": 1_200}, {"phases": ({"puzzles": 0},), "augmentations": 30}
     if task.size == 4:
@@ -232,6 +232,7 @@ def _laptop(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, A
         return train | {"steps": 600, "cooldown": 300, "lr": 2e-3, "warmup": 30}, {"phases": ({"puzzles": 4_000},)}
     if task.size == 6:
         # Sparse boards first: they ask for elimination over every row, column and box. Then the range the model is judged by.
-        sparse_first = ({"puzzles": 10_000, "least": 9, "most": 22}, {"start": 1_300, "puzzles": 20_000})
-        return train | {"steps": 2_400, "cooldown": 1_100}, {"phases": sparse_first}
+        sparse_first = ({"puzzles": 10_000, "least": 9, "most": 22}, {"start": 1_300 if mixer else 1_700, "puzzles": 20_000})
+        length = {"steps": 2_400, "cooldown": 1_100} if mixer else {"steps": 3_400, "cooldown": 1_500}
+        return train | length, {"phases": sparse_first}
     return train | {"steps": 3_000, "cooldown": 1_200}, {"phases": ({"puzzles": 10_000},)}
