@@ -200,6 +200,9 @@ def _share(kept: float, full: float) -> float:
     return min(1.0, kept / full) if full > 0 else 1.0
 
 
+STEPS_BETWEEN_TRIMS = 1_000  # replaced coefficients leave holes of some 30 MB in that time, and giving them back takes some 30 ms
+
+
 class History:
     """The histories of all sites under one byte budget."""
 
@@ -207,6 +210,7 @@ class History:
         self.budget_bytes = budget_bytes
         self.sites: dict[str, SiteHistory] = {}
         self.dropped_before = 0  # activations of earlier steps are gone
+        self._steps = 0
 
     def site(self, name: str, dim: int, threshold: float) -> SiteHistory:
         """The history of a site, made at first need; `threshold` is the energy share below which coefficients are not carried over."""
@@ -223,7 +227,10 @@ class History:
         return sum(site.nbytes for site in self.sites.values())
 
     def hold_budget(self) -> str | None:
-        """Bring the bytes under the budget; returns a sentence where something had to go."""
+        """Called after each step: bring the bytes under the budget; returns a sentence where something had to go."""
+        self._steps += 1
+        if self._steps % STEPS_BETWEEN_TRIMS == 0:
+            give_back_freed()
         if self.nbytes <= self.budget_bytes:
             return None
         done = []

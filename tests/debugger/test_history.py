@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from laser_studio.debugger.history import History, SiteHistory
+from laser_studio.debugger.history import STEPS_BETWEEN_TRIMS, History, SiteHistory
 
 D = 24
 
@@ -117,3 +117,12 @@ def test_zero_activations_are_retained_whole() -> None:
     add(site, 1, torch.zeros(4, D), basis)
     site.rebase(turned(basis, 0.2))
     assert site.retained == 1.0 and site.read(1)[1] == 1.0  # type: ignore[index]
+
+
+def test_holes_are_given_back_from_time_to_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr("laser_studio.debugger.history.give_back_freed", lambda: calls.append(1))
+    history = History(1 << 20)
+    for _ in range(2 * STEPS_BETWEEN_TRIMS + 5):
+        history.hold_budget()
+    assert len(calls) == 2
