@@ -316,7 +316,7 @@ def _label(name: str, details: Mapping[str, Any], size: int) -> str:
     exact = accuracy.get("exact") if isinstance(accuracy, Mapping) else details.get("exact_accuracy", accuracy)
     parts = [name]
     if isinstance(exact, int | float) and not isinstance(exact, bool) and 0 <= exact <= 1:
-        parts.append(f"{100 * exact:.0f} % exact")
+        parts.append(f"{100 * exact:.1f}".removesuffix(".0") + " % exact")  # 99.6 must not read as 100
     if size:
         parts.append(f"{size / 1e6:.1f} MB")
     return " · ".join(parts)
