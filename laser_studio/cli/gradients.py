@@ -16,6 +16,7 @@ def gradcheck(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
     rank: Annotated[list[str] | None, typer.Option(help='Ranks to check, as "25%" or a number; default 50%, 25%, 12.5%.')] = None,
     mode: Annotated[list[str] | None, typer.Option(help="linear, block; default both.")] = None,
+    storage: Annotated[str, typer.Option(help="Of the coefficients: exact, or int8 with a scale per column.")] = "exact",
     min_fidelity: Annotated[float, typer.Option(min=0, max=1, help="ε of the policy; 0 holds the rank fixed.")] = 0.0,
     puzzles: Annotated[int, typer.Option(min=1, help="Held-out puzzles whose gradient is checked.")] = 32,
     settle: Annotated[int, typer.Option(min=0, help="Optimiser steps that make the bases; 0: two rounds of supervision steps.")] = 0,
@@ -39,6 +40,8 @@ def gradcheck(
     for one in mode or ():
         if one not in ("linear", "block"):
             raise CompressionError(f"--mode is linear or block, not {one[:40]!r}")
+    if storage not in ("exact", "int8"):
+        raise CompressionError(f"--storage is exact or int8, not {storage[:40]!r}")
     model = load_checkpoint(checkpoint, device=device)
     chosen = get_task(task or str(model.details.get("task", "")))
     data = chosen.puzzles(4 * puzzles, seed, "held-out")
@@ -46,14 +49,17 @@ def gradcheck(
     typer.echo(f"{chosen.name}: {puzzles} held-out puzzles, seed {seed}; {model.config.halt_max_steps} supervision steps")
     for each in mode or ("linear", "block"):
         for policy in policies:
-            _show(check(model, policy, data, mode=each, batch_size=puzzles, settle=settle or None, seed=seed), parameters)  # type: ignore[arg-type]
+            found = check(
+                model, policy, data, mode=each, storage=storage, batch_size=puzzles, settle=settle or None, seed=seed  # type: ignore[arg-type]
+            )  # fmt: skip
+            _show(found, parameters)
 
 
 def _show(found: GradientCheck, parameters: bool) -> None:
     total = found.ledger.total
     typer.echo(
-        f"\n{found.mode}, rank {found.policy.rank}, ε {found.policy.min_fidelity:g}: cosine {found.mean_cosine:.4f} in the mean, "
-        f"{found.worst_cosine:.4f} at worst; energy kept {found.fidelity:.4f}"
+        f"\n{found.mode}, {found.storage}, rank {found.policy.rank}, ε {found.policy.min_fidelity:g}: "
+        f"cosine {found.mean_cosine:.4f} in the mean, {found.worst_cosine:.4f} at worst; energy kept {found.fidelity:.4f}"
     )
     typer.echo(
         f"saved for backward {total.all_saved_bytes / 2**20:.1f} of {total.all_full_bytes / 2**20:.1f} MiB "

@@ -17,7 +17,7 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.losses import supervision_loss
 from laser_studio.laser import Compression, LaserPolicy, compress
-from laser_studio.laser.compress import Mode
+from laser_studio.laser.compress import Mode, Storage
 from laser_studio.laser.ledger import CompressionLedger
 from laser_studio.trm import TRM, Carry
 
@@ -46,6 +46,7 @@ class GradientCheck:
     """One policy. fidelity: energy kept, mean over sites of the last step that made the bases; ledger: of one step at this batch size."""
 
     mode: Mode
+    storage: Storage
     policy: LaserPolicy
     steps: tuple[StepCheck, ...]
     fidelity: float
@@ -76,6 +77,7 @@ def gradcheck(
     data: PuzzleSet,
     *,
     mode: Mode = "block",
+    storage: Storage = "exact",
     batch_size: int = 32,
     settle: int | None = None,
     seed: int = 0,
@@ -90,7 +92,7 @@ def gradcheck(
     was_training = model.training
     model.eval()  # nothing halts by itself, nothing is drawn
     before = {name: p.grad for name, p in model.named_parameters()}
-    laser = compress(model, policy, mode)
+    laser = compress(model, policy, mode, storage=storage)
     try:
         fidelity, ledger = _settled(model, laser, data, batch_size, settle or 2 * model.config.halt_max_steps, seed)
         steps = tuple(_checked(model, laser, data.first(batch_size)))
@@ -99,7 +101,7 @@ def gradcheck(
         model.train(was_training)
         for name, p in model.named_parameters():
             p.grad = before[name]
-    return GradientCheck(mode, policy, steps, fidelity, ledger)
+    return GradientCheck(mode, storage, policy, steps, fidelity, ledger)
 
 
 def closeness(found: Tensor, wanted: Tensor) -> Closeness:

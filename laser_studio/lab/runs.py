@@ -52,7 +52,7 @@ def run(
     """
     told = observer or Observer()
     told.on_text(f"drawing {sum(phase.puzzles for phase in recipe.data.phases):,} training puzzles of {recipe.task.name} …")
-    trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device)
+    trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device, recipe.laser)
     validation = recipe.task.puzzles(VALIDATION_PUZZLES, recipe.train.seed + 1, "held-out")
     complete = fit(trainer, validation, folder, on_step=told.on_step, should_stop=told.should_stop)
     if (folder / LOG_FILE).exists():

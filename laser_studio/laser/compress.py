@@ -31,6 +31,7 @@ from laser_studio.laser.tracker import Snapshot, SubspaceTracker, refresh_togeth
 
 Mode = Literal["linear", "block"]
 OnMiss = Literal["stay", "keep_exact"]
+Storage = Literal["exact", "int8"]
 FORMAT = 1
 CHAIN = "chain"  # who saves, for the meter, inside residual stages
 
@@ -46,7 +47,9 @@ class StagedModule(Protocol):
     def residual_stages(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Sequence[Stage]]: ...
 
 
-def compress(model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_miss: OnMiss = "stay") -> Compression:
+def compress(
+    model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_miss: OnMiss = "stay", storage: Storage = "exact"
+) -> Compression:
     """Make the forwards of `model` keep their activations compressed while the returned object is entered.
 
     >>> _ = torch.manual_seed(0)
@@ -65,20 +68,22 @@ def compress(model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_
     `StagedModule`, only Z between its stages and rebuilds the rest in backward; linear layers elsewhere are treated as in "linear".
     on_miss: what the next step keeps at a site whose window missed ε: "stay", Z with the basis the rule gives it; "keep_exact", X
     whole until a window no longer misses. What was stored in the missing window itself stays as it was measured.
+    storage: of Z, in the dtype of the activations or as int8 with a scale per column. In mode "block" places between stages that the
+    policy switches off are stored whole, with "int8" in eight bits too.
 
     Raises `CompressionError` for a module without anything to compress or compiled by torch.compile, `PolicyError` for a policy
     that does not fit its sites.
     """
-    return Compression(model, policy, mode, on_miss=on_miss)
+    return Compression(model, policy, mode, on_miss=on_miss, storage=storage)
 
 
 class _Site:
     """One basis and its bytes: the input of a linear layer, or a place between stages, over all its applications in one step."""
 
-    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int) -> None:
+    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int, eight_bits: bool) -> None:
         # A window is an optimiser step, whatever the policy says of recursion steps; its activations must not be held.
         self.tracker = SubspaceTracker(dim, replace(policy, refresh="supervision"), name=name, hold="gram")
-        self.name, self.on_miss, self.feeds = name, on_miss, feeds
+        self.name, self.on_miss, self.feeds, self.eight_bits = name, on_miss, feeds, eight_bits
         self.missing = False
         self.fidelity = 1.0
         self.misses = self.growths = self.resets = 0
@@ -113,7 +118,7 @@ class _Site:
         if stored is None:  # not finite: stored all the same, so that the gradient shows it
             stored = rows.detach().float() @ basis
         stored = stored.to(rows.dtype)
-        self.stored_bytes += stored.nbytes
+        self.stored_bytes += stored.numel() + 4 * stored.shape[1] if self.eight_bits else stored.nbytes
         return stored
 
     def projection(self, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -175,12 +180,13 @@ class Compression:
     exact and starts the bases. Forwards without gradient are left alone: they keep nothing and cost nothing.
     """
 
-    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, on_miss: OnMiss) -> None:
-        if mode not in get_args(Mode) or on_miss not in get_args(OnMiss):
-            raise CompressionError(f'mode is "linear" or "block" and on_miss "stay" or "keep_exact", not {mode!r:.40} and {on_miss!r:.40}')
+    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, on_miss: OnMiss, storage: Storage) -> None:
+        for name, value, kind in (("mode", mode, Mode), ("on_miss", on_miss, OnMiss), ("storage", storage, Storage)):
+            if value not in get_args(kind):
+                raise CompressionError(f"{name} is {' or '.join(map(repr, get_args(kind)))}, not {value!r:.40}")
         self._patches: list[_Patch] = []
         self._meter: SavedMeter | None = None
-        self.model, self.mode, self.on_miss = model, mode, on_miss
+        self.model, self.mode, self.on_miss, self.storage = model, mode, on_miss, storage
         self._linears = find_sites(model)
         self._chains = dict(_outermost_staged(model)) if mode == "block" else {}
         if mode == "block" and not self._chains:
@@ -303,8 +309,11 @@ class Compression:
         """The site, made when first seen; None where the policy switches it off. feeds: linear layers that read it."""
         site = self._sites.get(name)
         if site is None and self._policy.enabled_for(name):
-            site = self._sites[name] = _Site(name, dim, self._policy.for_site(name), self.on_miss, feeds)
+            site = self._sites[name] = self._new_site(name, dim, feeds)
         return site
+
+    def _new_site(self, name: str, dim: int, feeds: int) -> _Site:
+        return _Site(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage == "int8")
 
     def _linear_call(self, name: str) -> Callable[..., Tensor]:
         layer = self._alone[name]
@@ -337,7 +346,7 @@ class Compression:
         if z is None or basis is None:
             # A few rows of a large tensor must not keep it alive.
             return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
-        return functions.linear(x, weight, bias, z, site.projection(weight, None), basis)
+        return functions.linear(x, weight, bias, z, site.projection(weight, None), basis, eight_bits=site.eight_bits)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
         module = self._chains[name]
@@ -379,8 +388,8 @@ class Compression:
 
     def _boundary(self, site: _Site | None, across: bool) -> Boundary:
         if site is None:
-            return Boundary(lambda rows: None, None, across)
-        return Boundary(site.take, site.basis, across)
+            return Boundary(lambda rows: None, None, across, self.storage == "int8")
+        return Boundary(site.take, site.basis, across, site.eight_bits and site.basis is not None)
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""
@@ -415,7 +424,11 @@ class Compression:
                 "counts": [site.misses, site.growths, site.resets],
                 "last": [site.last_rows, site.tracker.expected],
             }
-        return {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds), "sites": sites}
+        # Who saved what uncompressed can only be seen in the first step.
+        owners = None if self._owners is None else [[sorted(names), size] for names, size in self._owners.items()]
+        measured = {"bytes": list(self._measured), "owners": owners, "rows": dict(self._owner_rows)}
+        told = {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds)}
+        return {**told, "measured": measured, "sites": sites}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; the policy is that of this object. Raises `CompressionError` where it belongs to another model or mode."""
@@ -430,7 +443,7 @@ class Compression:
                     raise CompressionError(f"site {name!r:.80} has width {width}, the state another: it belongs to another model")
                 if not self._policy.enabled_for(name):
                     continue
-                site = _Site(name, width, self._policy.for_site(name), self.on_miss, saved["feeds"])
+                site = self._new_site(name, width, saved["feeds"])
                 site.missing, site.fidelity = saved["missing"], saved["fidelity"]
                 site.misses, site.growths, site.resets = saved["counts"]
                 site.last_rows, expected = saved["last"]
@@ -438,12 +451,16 @@ class Compression:
                 fields = {key: saved[key] for key in ("window", "holds", "reference")}
                 site.tracker.restore(Snapshot(width, site.tracker.policy, Standing(**saved["standing"]), basis=basis, **fields))
                 sites[name] = site
+            steps, seconds, measured = int(state["steps"]), [float(each) for each in state["seconds"]], state["measured"]
+            owners = measured["owners"] and {frozenset(names): int(size) for names, size in measured["owners"]}
+            saved_bytes, full_bytes = measured["bytes"]
+            rows = dict(measured["rows"])
         except LaserStudioError:
             raise
         except Exception as failure:
             raise CompressionError(f"this is not a state of activation compression ({type(failure).__name__})") from failure
-        self._sites, self._steps, self._seconds = sites, state["steps"], list(state["seconds"])
-        self._last = None
+        self._sites, self._steps, self._seconds, self._last = sites, steps, seconds, None
+        self._measured, self._owners, self._owner_rows, self._measured_with = (saved_bytes, full_bytes), owners, rows, None
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
         names = {name: layer.in_features for name, layer in self._linears.items()}

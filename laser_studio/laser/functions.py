@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from laser_studio.laser.quantise import quantise, restored
+
 
 class Rebuilding(threading.local):
     """Whether this thread is at work inside a backward: what autograd saves then is gone before the next stage is rebuilt."""
@@ -69,30 +71,36 @@ class _Project(torch.autograd.Function):
             return (gradient.float() @ ctx.basis.T).to(ctx.dtype), None, None
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, z: Tensor, projected: Tensor, basis: Tensor) -> Tensor:
-    """`F.linear(x, weight, bias)` that keeps z (N, k) in place of x (…, D).
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, z: Tensor, projected: Tensor, basis: Tensor, *, eight_bits: bool = False
+) -> Tensor:
+    """`F.linear(x, weight, bias)` that keeps z (N, k) in place of x (…, D), with `eight_bits` as int8 with a scale per column.
 
     The input's and the bias's gradients are exact; the weight's is (dYᵀZ)Qᵀ, by way of `projected` (see `project`).
     """
-    return _Linear.apply(x, weight.detach(), bias, z, projected, basis)
+    kept, scale = quantise(z) if eight_bits else (z, None)
+    return _Linear.apply(x, weight.detach(), bias, kept, projected, basis, scale)
 
 
 class _Linear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, z: Tensor, projected: Tensor, basis: Tensor) -> Tensor:
-        ctx.save_for_backward(z, weight, basis)  # Q is not needed here, but hooks shall see it
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, z: Tensor, projected: Tensor, basis: Tensor, scale: Tensor | None
+    ) -> Tensor:
+        ctx.save_for_backward(z, weight, basis, scale)  # Q is not needed here, but hooks shall see it
         return F.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        z, weight, _ = ctx.saved_tensors
+        z, weight, _, scale = ctx.saved_tensors
+        z = z if scale is None else restored(z, scale, gradient.dtype)
         with _plain_arithmetic(gradient):
             rows = gradient.reshape(-1, gradient.shape[-1])
             dx = gradient @ weight if ctx.needs_input_grad[0] else None
             db = rows.sum(0) if ctx.needs_input_grad[2] else None
             dp = (rows.T @ z).float() if ctx.needs_input_grad[4] else None
-        return dx, None, db, None, dp, None
+        return dx, None, db, None, dp, None, None
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,14 @@ class Boundary:
     """What is kept of a tensor between two stages: its coefficients along one axis, or the whole.
 
     keep: called with the rows (N, D) along that axis, returns what to save, (N, k), or None for the whole tensor.
-    basis: Q (D, k), None with the whole. across: the axis is the last but one.
+    basis: Q (D, k), None with the whole. across: the axis is the last but one. eight_bits: whether what is kept is kept as int8, with
+    a scale per column.
     """
 
     keep: Callable[[Tensor], Tensor | None]
     basis: Tensor | None
     across: bool
+    eight_bits: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,17 +146,18 @@ class _Chain(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], *weights: Tensor) -> Tensor:
         count = len(stages)
-        kept, deviations = [_keep(boundaries[0], x)], []
+        kept, deviations = [_kept(boundaries[0], x)], []
         for place, stage in enumerate(stages):
             turned = _turn(x, stage.across)
             mixed = F.linear(stage.between(F.linear(turned, weights[place])), weights[2 * count + place])
             wide = (turned + mixed if stage.across else mixed.add_(turned)).float()  # across: the sum takes the layout of x
             deviation = torch.rsqrt(wide.square().mean(-1, keepdim=True) + stage.eps)
             x = _turn((wide * deviation).to(x.dtype), stage.across)
-            kept.append(_keep(boundaries[place + 1], x))
+            kept.append(_kept(boundaries[place + 1], x))
             deviations.append(deviation)
         ctx.stages, ctx.across, ctx.shape = stages, [boundary.across for boundary in boundaries], x.shape
-        ctx.save_for_backward(*kept, *deviations, *(boundary.basis for boundary in boundaries), *weights)
+        values, scales = zip(*kept, strict=True)
+        ctx.save_for_backward(*values, *scales, *deviations, *(boundary.basis for boundary in boundaries), *weights)
         return x
 
     @staticmethod
@@ -154,18 +165,20 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         stages, across, count = ctx.stages, ctx.across, len(ctx.stages)
         saved = iter(ctx.saved_tensors)
-        kept, deviations, bases, firsts, reads, lasts = (
-            [next(saved) for _ in range(many)] for many in (count + 1, count, count + 1, count, count, count)
+        kept, scales, deviations, bases, firsts, reads, lasts = (
+            [next(saved) for _ in range(many)] for many in (count + 1, count + 1, count, count + 1, count, count, count)
         )
         wanted = ctx.needs_input_grad[3 + count :]
         to_reads: list[Tensor | None] = [None] * count
         to_lasts: list[Tensor | None] = [None] * count
         with _plain_arithmetic(gradient):
+            after = _restored(kept[count], scales[count], gradient.dtype)
             for place in reversed(range(count)):
                 stage = stages[place]
-                out = _rebuilt(kept[place + 1], bases[place + 1], across[place + 1], ctx.shape)
+                before = _restored(kept[place], scales[place], gradient.dtype)
+                out = _rebuilt(after, bases[place + 1], across[place + 1], ctx.shape)
                 residual = _norm_backward(_turn(gradient, stage.across), _turn(out, stage.across), deviations[place])
-                rows = kept[place] if bases[place] is not None else _flat(_turn(kept[place], stage.across))
+                rows = before if bases[place] is not None else _flat(_turn(before.view(ctx.shape), stage.across))
                 hidden = (rows @ reads[place].T).view(*residual.shape[:-1], -1)
                 rebuilding.now = True
                 try:
@@ -179,6 +192,7 @@ class _Chain(torch.autograd.Function):
                 if wanted[place]:
                     to_reads[place] = _flat(inner).T @ rows
                 gradient = _turn(residual + inner @ firsts[place], stage.across)
+                after = before
         return (gradient if ctx.needs_input_grad[0] else None, None, None, *(None for _ in firsts), *to_reads, *to_lasts)
 
 
@@ -190,15 +204,22 @@ def _flat(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def _keep(boundary: Boundary, x: Tensor) -> Tensor:
+def _kept(boundary: Boundary, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """What to save, and its scales: coefficients as rows; the whole tensor as it lies, as rows too in eight bits."""
     kept = boundary.keep(_flat(_turn(x, boundary.across)))
-    return x if kept is None else kept
+    if boundary.eight_bits:
+        return quantise(_flat(x) if kept is None else kept)
+    return x if kept is None else kept, None
+
+
+def _restored(kept: Tensor, scale: Tensor | None, dtype: torch.dtype) -> Tensor:
+    return kept if scale is None else restored(kept, scale, dtype)
 
 
 def _rebuilt(kept: Tensor, basis: Tensor | None, across: bool, shape: torch.Size) -> Tensor:
     """ZQᵀ in the shape (B, T, D) of the tensor it stands for."""
     if basis is None:
-        return kept
+        return kept.view(shape)
     rows = kept @ basis.T.to(kept.dtype)
     return rows.view(shape[0], shape[2], shape[1]).transpose(1, 2) if across else rows.view(shape)
 

@@ -135,3 +135,23 @@ def test_the_ledger_agrees_with_an_independent_measurement(mlp_t: bool, mode: An
     assert abs(total.all_saved_bytes - wanted) <= table
     if mode == "block":
         assert 1 - (seen_by_hooks - sum(own)) / full > 0.9
+
+
+@VARIANTS
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "coefficients"])
+def test_eight_bits_take_a_quarter_and_hardly_turn_the_gradient(mlp_t: bool, whole: bool) -> None:
+    """Also with nothing projected: what is kept between stages is then rebuilt from eight bits of every feature."""
+    model = small_model(mlp_t=mlp_t)
+    carry = model.initial_carry(small_batch(8))
+    policy = LaserPolicy(rank="100%", min_fidelity=0, sites={"*": {"enabled": not whole}})
+    laser = compress(model, policy, mode="block", storage="int8")
+    for _ in range(2):
+        _, plain, wanted = supervision_step(model, carry)
+        _, loss, found = supervision_step(model, carry, laser)
+        laser.step()
+    assert torch.equal(loss, plain)
+    first, second = (torch.cat([gradient.flatten() for gradient in each.values()]) for each in (found, wanted))
+    assert float(F.cosine_similarity(first, second, dim=0)) > 0.999 and worst_error(found, wanted) > 1e-4
+    if not whole:
+        line = laser.ledger().sites["net.layers.0.mlp.gate_up_proj"]
+        assert line.stored_bytes == line.full_bytes // 4 + 3 * 4 * 32

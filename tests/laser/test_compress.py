@@ -389,7 +389,7 @@ def test_compiled_modules_are_refused_with_the_way_out() -> None:
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"mode": "blocks"}, CompressionError, 'mode is "linear" or "block"'),
+        ({"mode": "blocks"}, CompressionError, "mode is 'linear' or 'block'"),
         ({"mode": "block"}, CompressionError, "residual_stages"),
         ({"on_miss": "hope"}, CompressionError, "keep_exact"),
         ({"policy": LaserPolicy(sites={"nowhere": {"rank": 2}})}, PolicyError, "no site is called 'nowhere'"),
@@ -426,6 +426,8 @@ def test_a_state_goes_on_bit_for_bit_through_a_file() -> None:
         events, again = laser.step(), other.step()
         assert [(e.action, e.rank, e.fidelity) for e in events.values()] == [(e.action, e.rank, e.fidelity) for e in again.values()]
     assert laser.ledger().sites == other.ledger().sites
+    ends = [each.ledger().total for each in (laser, other)]
+    assert ends[0].all_full_bytes == ends[1].all_full_bytes > 0 and ends[0].all_saved_bytes == ends[1].all_saved_bytes
 
 
 def test_states_that_do_not_belong_are_refused() -> None:
