@@ -6,8 +6,10 @@ while a held-out batch runs from its first to its last supervision step. `python
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from statistics import fmean
 
 import torch
@@ -119,21 +121,31 @@ def compare_gradients(found: Gradients, wanted: Gradients) -> tuple[Closeness, d
     return whole, {name: closeness(found[name], wanted[name]) for name in wanted}
 
 
-def _settled(model: TRM, laser: Compression, data: PuzzleSet, batch_size: int, steps: int, seed: int) -> tuple[float, CompressionLedger]:
-    """Give `laser` its bases: a batch whose puzzles are replaced one after another, so that all supervision depths are in it."""
+def mixed_steps(model: TRM, data: PuzzleSet, batch_size: int, seed: int) -> Iterator[tuple[Carry, dict[str, Tensor]]]:
+    """What enters one optimiser step after another when puzzles are replaced in turn, so that all supervision depths are in every batch.
+
+    The model's weights and mode are the caller's, who must not train it between two steps in a mode that halts.
+    """
     draw, depth = torch.Generator().manual_seed(seed), model.config.halt_max_steps
-    others = replace(data, inputs=data.inputs[batch_size:], labels=data.labels[batch_size:])
     turn = torch.arange(batch_size, device=model.H_init.device) % depth
     carry: Carry | None = None
-    kept = [1.0]
-    for step in range(depth + steps):
-        batch = _batch(model, *others.sample(batch_size, draw, augment=False))
+    step = 0
+    while True:
+        batch = _batch(model, *data.sample(batch_size, draw, augment=False))
         carry = replace(carry, halted=turn == step % depth) if carry is not None else model.initial_carry(batch)
-        if step < depth:  # until the batch is mixed
-            with torch.no_grad():
-                carry, _ = model(carry, batch)
-            continue
-        carry = _gradients(model, carry, batch, laser)[0]
+        if step >= depth:  # the batch is mixed
+            yield carry, batch
+        with torch.no_grad():
+            carry, _ = model(carry, batch)
+        step += 1
+
+
+def _settled(model: TRM, laser: Compression, data: PuzzleSet, batch_size: int, steps: int, seed: int) -> tuple[float, CompressionLedger]:
+    """Give `laser` its bases, from puzzles that are not checked."""
+    others = replace(data, inputs=data.inputs[batch_size:], labels=data.labels[batch_size:])
+    kept = [1.0]
+    for carry, batch in islice(mixed_steps(model, others, batch_size, seed), steps):
+        gradients_of(model, carry, batch, laser)
         events = laser.step()
         kept = [event.fidelity for event in events.values() if event.previous_rank] or kept
     model.zero_grad(set_to_none=True)
@@ -144,26 +156,21 @@ def _checked(model: TRM, laser: Compression, puzzles: PuzzleSet) -> Sequence[Ste
     batch = _batch(model, puzzles.inputs, puzzles.labels)
     carry, steps = model.initial_carry(batch), []
     for supervision in range(1, model.config.halt_max_steps + 1):
-        _, found = _gradients(model, carry, batch, laser)
-        after, wanted = _gradients(model, carry, batch, None)
+        _, found = gradients_of(model, carry, batch, laser)
+        after, wanted = gradients_of(model, carry, batch)
         steps.append(StepCheck(supervision, *compare_gradients(found, wanted)))
         carry = after.going_on()
     return steps
 
 
-def _gradients(model: TRM, carry: Carry, batch: dict[str, Tensor], laser: Compression | None) -> tuple[Carry, Gradients]:
+def gradients_of(
+    model: TRM, carry: Carry, batch: Mapping[str, Tensor], saving: AbstractContextManager[object] | None = None
+) -> tuple[Carry, dict[str, Tensor]]:
+    """The carry after one supervision step and the gradients of its loss, which stay in the parameters too; run within `saving`."""
     model.zero_grad(set_to_none=True)
-
-    def backward() -> Carry:
+    with saving or nullcontext():
         after, outputs = model(carry, batch)
         supervision_loss(outputs, after.current_data["labels"]).total.backward()
-        return after
-
-    if laser is None:
-        after = backward()
-    else:
-        with laser:
-            after = backward()
     return after, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 

@@ -227,6 +227,12 @@ class Compression:
         """Whether forwards are being compressed."""
         return bool(self._patches)
 
+    @property
+    def bases(self) -> list[Tensor]:
+        """Every Q in force, and every WQ formed in the open step: what the ledger counts beside the coefficients."""
+        bases = [site.tracker.basis for site in self._sites.values() if site.tracker.basis is not None]
+        return bases + [each for site in self._sites.values() for each in site.projections]
+
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings, from the next `step` on; a site switched off is kept whole from the next forward on."""
         self._policy = self._checked(policy)
@@ -529,9 +535,7 @@ class Compression:
         return own + (shared if first else 0)
 
     def _read(self, meter: SavedMeter) -> None:
-        projections = [each for site in self._sites.values() for each in site.projections]
-        bases = [site.tracker.basis for site in self._sites.values() if site.tracker.basis is not None]
-        found = meter.by_owners([*self.model.parameters(), *self.model.buffers(), *projections, *bases])
+        found = meter.by_owners([*self.model.parameters(), *self.model.buffers(), *self.bases])
         total = sum(found.values())
         if not total:
             self._measured_with = None
