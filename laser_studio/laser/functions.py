@@ -152,7 +152,7 @@ class _Chain(torch.autograd.Function):
             mixed = F.linear(stage.between(F.linear(turned, weights[place])), weights[2 * count + place])
             wide = (turned + mixed if stage.across else mixed.add_(turned)).float()  # across: the sum takes the layout of x
             deviation = torch.rsqrt(wide.square().mean(-1, keepdim=True) + stage.eps)
-            x = _turn((wide * deviation).to(x.dtype), stage.across)
+            x = _turn(wide.mul_(deviation).to(x.dtype), stage.across)  # the sum is this function's own
             kept.append(_kept(boundaries[place + 1], x))
             deviations.append(deviation)
         ctx.stages, ctx.across, ctx.shape = stages, [boundary.across for boundary in boundaries], x.shape
@@ -191,7 +191,8 @@ class _Chain(torch.autograd.Function):
                 (inner,) = torch.autograd.grad(between, hidden, residual @ lasts[place])
                 if wanted[place]:
                     to_reads[place] = _flat(inner).T @ rows
-                gradient = _turn(residual + inner @ firsts[place], stage.across)
+                back = inner @ firsts[place]
+                gradient = _turn(back.add_(residual), stage.across)
                 after = before
         return (gradient if ctx.needs_input_grad[0] else None, None, None, *(None for _ in firsts), *to_reads, *to_lasts)
 
@@ -227,7 +228,8 @@ def _rebuilt(kept: Tensor, basis: Tensor | None, across: bool, shape: torch.Size
 def _norm_backward(gradient: Tensor, out: Tensor, deviation: Tensor) -> Tensor:
     """Gradient at s of ŷ = r·s, r = 1/√(mean s² + eps): r·(d − ŷ·mean(d·ŷ)), in fp32, returned in d's dtype."""
     wide, out = gradient.float(), out.float()
-    return (deviation * (wide - out * (wide * out).mean(-1, keepdim=True))).to(gradient.dtype)
+    along = (wide * out).mean(-1, keepdim=True)
+    return torch.addcmul(wide, out, along, value=-1).mul_(deviation).to(gradient.dtype)
 
 
 def _plain_arithmetic(x: Tensor) -> torch.autocast:
