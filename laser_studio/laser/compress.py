@@ -48,7 +48,7 @@ class StagedModule(Protocol):
 
 
 def compress(
-    model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_miss: OnMiss = "stay", storage: Storage = "exact"
+    model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_miss: OnMiss = "stay", storage: Storage = "exact", thin: int = 1
 ) -> Compression:
     """Make the forwards of `model` keep their activations compressed while the returned object is entered.
 
@@ -70,20 +70,21 @@ def compress(
     whole until a window no longer misses. What was stored in the missing window itself stays as it was measured.
     storage: of Z, in the dtype of the activations or as int8 with a scale per column. In mode "block" places between stages that the
     policy switches off are stored whole, with "int8" in eight bits too.
+    thin: every so many rows of an application one is looked at for the basis and its fidelity; all are stored. 1 looks at all.
 
     Raises `CompressionError` for a module without anything to compress or compiled by torch.compile, `PolicyError` for a policy
     that does not fit its sites.
     """
-    return Compression(model, policy, mode, on_miss=on_miss, storage=storage)
+    return Compression(model, policy, mode, on_miss=on_miss, storage=storage, thin=thin)
 
 
 class _Site:
     """One basis and its bytes: the input of a linear layer, or a place between stages, over all its applications in one step."""
 
-    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int, eight_bits: bool) -> None:
+    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int, eight_bits: bool, thin: int) -> None:
         # A window is an optimiser step, whatever the policy says of recursion steps; its activations must not be held.
         self.tracker = SubspaceTracker(dim, replace(policy, refresh="supervision"), name=name, hold="gram")
-        self.name, self.on_miss, self.feeds, self.eight_bits = name, on_miss, feeds, eight_bits
+        self.name, self.on_miss, self.feeds, self.eight_bits, self.thin = name, on_miss, feeds, eight_bits, thin
         self.missing = False
         self.fidelity = 1.0
         self.misses = self.growths = self.resets = 0
@@ -108,7 +109,7 @@ class _Site:
     def take(self, rows: Tensor) -> Tensor | None:
         """Observe rows (N, D); their coefficients (N, k) in their dtype, None where they are to be kept whole."""
         basis = self.basis
-        stored = None if self.is_small else self.tracker.observe(rows).stored
+        stored = self._observed(rows)
         self.rows += rows.shape[0]
         self.applications += 1
         self.full_bytes += self.feeds * rows.nbytes
@@ -119,6 +120,19 @@ class _Site:
             stored = rows.detach().float() @ basis
         stored = stored.to(rows.dtype)
         self.stored_bytes += stored.numel() + 4 * stored.shape[1] if self.eight_bits else stored.nbytes
+        return stored
+
+    def _observed(self, rows: Tensor) -> Tensor | None:
+        """Coefficients of all rows, as the tracker sees them or as every `thin`-th of them; None where there is no basis."""
+        if self.is_small:
+            return None
+        started = self.tracker.basis
+        if self.thin == 1 or started is None or rows.shape[0] < self.thin:
+            return self.tracker.observe(rows).stored
+        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
+            stored = rows.detach().float() @ started
+        place = self.applications % self.thin  # in turn, so that no position of a sequence is always left out
+        self.tracker.observe(rows[place :: self.thin], stored[place :: self.thin])
         return stored
 
     def projection(self, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
@@ -180,13 +194,15 @@ class Compression:
     exact and starts the bases. Forwards without gradient are left alone: they keep nothing and cost nothing.
     """
 
-    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, on_miss: OnMiss, storage: Storage) -> None:
+    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, on_miss: OnMiss, storage: Storage, thin: int) -> None:
         for name, value, kind in (("mode", mode, Mode), ("on_miss", on_miss, OnMiss), ("storage", storage, Storage)):
             if value not in get_args(kind):
                 raise CompressionError(f"{name} is {' or '.join(map(repr, get_args(kind)))}, not {value!r:.40}")
+        if not isinstance(thin, int) or thin < 1:
+            raise CompressionError(f"thin is a whole number from 1 on, not {thin!r:.40}")
         self._patches: list[_Patch] = []
         self._meter: SavedMeter | None = None
-        self.model, self.mode, self.on_miss, self.storage = model, mode, on_miss, storage
+        self.model, self.mode, self.on_miss, self.storage, self.thin = model, mode, on_miss, storage, thin
         self._linears = find_sites(model)
         self._chains = dict(_outermost_staged(model)) if mode == "block" else {}
         if mode == "block" and not self._chains:
@@ -319,7 +335,7 @@ class Compression:
         return site
 
     def _new_site(self, name: str, dim: int, feeds: int) -> _Site:
-        return _Site(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage == "int8")
+        return _Site(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage == "int8", self.thin)
 
     def _linear_call(self, name: str) -> Callable[..., Tensor]:
         layer = self._alone[name]

@@ -228,17 +228,18 @@ class SubspaceTracker:
         with _exact(self.device):
             return z.detach().float() @ basis.T
 
-    def observe(self, x: Tensor) -> TrackerEvent:
+    def observe(self, x: Tensor, coefficients: Tensor | None = None) -> TrackerEvent:
         """Take activations (…, D), any float dtype, into the open window; with `refresh="step"` also close it.
 
-        The event has the coefficients Z = XQ with the basis in force. Activations that are not all finite are left out.
+        coefficients: XQ (N, k) fp32 with the basis in force, where the caller has it already; read only where there is one. The event
+        has them too, Z. Activations that are not all finite are left out.
         """
         started = perf_counter()
         rows = self._rows(x)
         if _plain(rows.device):
-            return self._observe(x, rows, started)
+            return self._observe(x, rows, coefficients, started)
         with _exact(self.device):
-            return self._observe(x, rows, started)
+            return self._observe(x, rows, coefficients, started)
 
     def refresh(self, functional: float | None = None) -> TrackerEvent:
         """Close the open window: measure its fidelity and keep, grow or reset the basis. Harmless where nothing was observed.
@@ -292,7 +293,7 @@ class SubspaceTracker:
             x = x.detach()
         return x if x.ndim == 2 else x.reshape(-1, self.dim)
 
-    def _observe(self, x: Tensor, rows: Tensor, started: float) -> TrackerEvent:
+    def _observe(self, x: Tensor, rows: Tensor, coefficients: Tensor | None, started: float) -> TrackerEvent:
         state, opened = self._state, self._open
         basis, sketch, gram = state.basis, opened.sketch, opened.gram
         if rows.dtype != torch.float32:
@@ -304,7 +305,7 @@ class SubspaceTracker:
                 return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), rows.shape[0], None))
         stored = exact = None
         if basis is not None:
-            stored = torch.mm(rows, basis)  # (N, k)
+            stored = torch.mm(rows, basis) if coefficients is None else coefficients  # (N, k)
             more = torch.mm(stored.t(), rows) if sketch is None else torch.addmm(sketch, stored.t(), rows)  # (k, D)
             sketch = more if isinstance(total, float) else torch.where(total < math.inf, more, 0.0 if sketch is None else sketch)
         held: tuple[Tensor, ...] = ()

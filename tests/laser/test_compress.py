@@ -520,3 +520,20 @@ def test_a_forward_that_fails_leaves_the_module_as_it_was() -> None:
         model(normal(2, 3, seed=0))
     assert not patched(model)
     gradients(model, X, laser=laser)
+
+
+def test_a_thinned_look_stores_every_row_and_finds_the_same_subspace() -> None:
+    layer = nn.Linear(12, 4, bias=False)
+    policy = LaserPolicy(rank=3, min_fidelity=0)
+    for thin in (1, 4):
+        laser = compress(layer, policy, mode="linear", thin=thin)
+        for seed in range(4):
+            found = run(layer, laser, stream(rank=3, seed=0) * (1 + seed))
+            event = laser.step()["linear"]
+            assert event.sums.values[2] == (40 if seed == 0 else 40 // thin)
+        layer.zero_grad()
+        layer(stream(rank=3, seed=0) * 4).square().sum().backward()
+        assert layer.weight.grad is not None and float((found - layer.weight.grad).norm() / layer.weight.grad.norm()) < 1e-4
+        assert laser.ledger().sites["linear"].stored_bytes == 40 * 3 * 4
+    with pytest.raises(CompressionError, match="thin is a whole number"):
+        compress(layer, policy, mode="linear", thin=0)
