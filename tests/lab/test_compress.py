@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -10,8 +11,10 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
+from laser_studio.errors import CompressionError
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.trm import TRM, Carry
+from laser_studio.trm.layers import CastLinear
 from tests.trm.helpers import small_batch, small_model
 
 EXACT = LaserPolicy(rank="100%", min_fidelity=0)
@@ -155,3 +158,33 @@ def test_eight_bits_take_a_quarter_and_hardly_turn_the_gradient(mlp_t: bool, who
     if not whole:
         line = laser.ledger().sites["net.layers.0.mlp.gate_up_proj"]
         assert line.stored_bytes == line.full_bytes // 4 + 3 * 4 * 32
+
+
+def test_blocks_under_autocast_are_refused_and_the_model_is_left_as_it_was() -> None:
+    model = small_model()
+    laser = compress(model, EXACT, mode="block")
+    with pytest.raises(CompressionError, match='mode="linear"'), torch.autocast("cpu", torch.bfloat16):
+        supervision_step(model, model.initial_carry(small_batch(8)), laser)
+    assert "forward" not in model.net.__dict__ and all(child._casts is None for child in model.modules() if isinstance(child, CastLinear))
+
+
+@MODES
+def test_gradients_of_several_batches_add_up_within_one_step(mode: Any) -> None:
+    model = small_model()
+    carry = model.initial_carry(small_batch(8))
+    laser = compress(model, EXACT, mode=mode)
+    supervision_step(model, carry, laser)
+    laser.step()
+
+    def accumulated(saving: Compression | None) -> dict[str, Tensor]:
+        model.zero_grad()
+        outputs = []
+        for seed in (2, 5):
+            with saving or nullcontext():
+                outputs.append(model(carry, small_batch(8, seed=seed))[1])
+        for out in outputs:  # both forwards first: the two graphs share what stands for the weights
+            out.logits.square().sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    assert worst_error(accumulated(laser), accumulated(None)) < 1e-4
+    assert laser.step()["net.layers.0.mlp.gate_up_proj"].sums.values[2] == 2 * 3 * 8 * 14
