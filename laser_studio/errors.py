@@ -6,6 +6,7 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── CheckpointError   a checkpoint or model configuration that cannot be used
     ├── PuzzleError       a puzzle that cannot be read or does not fit the model
     ├── PolicyError       tracker settings outside their ranges
+    ├── CompressionError  a module whose activations cannot be stored compressed
     ├── RecordingError    a recording that cannot be read or written
     ├── DeviceError       a device that is unknown or not there
     ├── TrainingError     a training run that cannot start, resume or go on
@@ -27,6 +28,10 @@ class PuzzleError(LaserStudioError):
 
 class PolicyError(LaserStudioError):
     """Tracker settings outside their ranges."""
+
+
+class CompressionError(LaserStudioError):
+    """A module, mode or state that activation compression cannot work with."""
 
 
 class RecordingError(LaserStudioError):

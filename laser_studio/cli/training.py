@@ -15,13 +15,16 @@ def train(
     task: Annotated[str, typer.Argument(help="sudoku-4x4, sudoku-6x6, sudoku-9x9, maze-NxN with N odd, 7 to 41, or arc-N, 3 to 30.")],
     variant: Annotated[str | None, typer.Option(help="attention or mixer; default: attention, or what the recipe file says.")] = None,
     preset: Annotated[str, typer.Option(help="auto (gpu with CUDA, else laptop), laptop, gpu or official.")] = "auto",
-    config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON) with sections model, train, data.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Recipe file (YAML or JSON) with sections model, train, data, laser.")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="One field of the recipe, such as train.lr=0.001.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run, resumed if interrupted. Default: runs/TASK-VARIANT.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Short for --set train.steps=N.")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Short for --set train.seed=N: data, weights, order, exploration.")] = None,
+    laser: Annotated[
+        bool, typer.Option("--laser", help="Store activations compressed; short for --set laser.enabled=true. Fields of it: --show.")
+    ] = False,
     device: Device = "auto",
     threads: Threads = 0,
     held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation; ARC: at most.")] = 1000,
@@ -35,6 +38,7 @@ def train(
     set_threads(threads)
     where = resolve_device(device)
     changes = [*(change or ()), *(f"train.{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None)]
+    changes += ["laser.enabled=true"] if laser else []
     chosen = preset if preset != "auto" else "gpu" if where.type == "cuda" else "laptop"
     recipe = get_recipe(task, variant=variant, preset=chosen, file=config, changes=changes)
     if show:

@@ -1,7 +1,8 @@
 """Recipes: architecture, hyperparameters and training sets for a task, from presets, a file, and single values.
 
-Every field has one name, `SECTION.FIELD`: `model.` (of `TRMConfig`), `train.` (of `TrainSettings`) and `data.` (of
-`DataSettings`). A file is YAML (or JSON) with these sections; `--set` changes single fields of what the preset and the file say.
+Every field has one name, `SECTION.FIELD`: `model.` (of `TRMConfig`), `train.` (of `TrainSettings`), `data.` (of `DataSettings`)
+and `laser.` (of `LaserSettings`). A file is YAML (or JSON) with these sections; `--set` changes single fields of what the preset and
+the file say.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from laser_studio.lab.arc import subset
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.set_store import kept
 from laser_studio.lab.tasks import Task, get_task
-from laser_studio.lab.train import Stage, TrainSettings
+from laser_studio.lab.train import LaserSettings, Stage, TrainSettings
 from laser_studio.settings import setting, settings
 from laser_studio.trm import TRMConfig
 
 Variant = Literal["attention", "mixer"]
+UNCOMPRESSED = LaserSettings()
 PRESETS = ("laptop", "gpu", "official")
 
 
@@ -56,6 +58,7 @@ class Recipe:
     model: TRMConfig
     train: TrainSettings
     data: DataSettings
+    laser: LaserSettings = UNCOMPRESSED
 
     @property
     def variant(self) -> Variant:
@@ -95,6 +98,8 @@ class Recipe:
     def text(self) -> str:
         """A recipe file that gives this recipe again, whatever presets become."""
         sections = {"model": asdict(self.model), "train": asdict(self.train), "data": asdict(self.data)}
+        if self.laser.enabled:
+            sections["laser"] = asdict(self.laser)
         sections["data"]["phases"] = list(sections["data"]["phases"])  # YAML knows no tuples
         return yaml.safe_dump(sections, sort_keys=False)
 
@@ -129,7 +134,7 @@ def get_recipe(
         data = DataSettings(**sections["data"])
         identifiers = chosen.identifiers(data.augmentations)
         model = TRMConfig(**{"num_puzzle_identifiers": identifiers, **sections["model"]})
-        recipe = Recipe(chosen, model, TrainSettings(**sections["train"]), data)
+        recipe = Recipe(chosen, model, TrainSettings(**sections["train"]), data, LaserSettings(**sections["laser"]))
     except CheckpointError as problem:
         raise TrainingError(str(problem)) from None
     if recipe.model.seq_len != chosen.seq_len or recipe.model.vocab_size != chosen.vocab_size:
@@ -157,7 +162,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
     except OSError as failure:
         raise TrainingError(f"{path.name[:80]} cannot be read: {failure.strerror}") from None
     if not isinstance(data, Mapping) or not all(isinstance(values, Mapping) for values in data.values()):
-        raise TrainingError(f"{path.name}: a recipe file has sections model, train and data, each with fields")
+        raise TrainingError(f"{path.name}: a recipe file has sections model, train, data and laser, each with fields")
     return {str(section): {str(name): value for name, value in values.items()} for section, values in data.items()}
 
 
@@ -175,7 +180,7 @@ def _change(text: str) -> dict[str, dict[str, Any]]:
 def _preset(task: Task, mixer: bool, preset: str) -> dict[str, dict[str, Any]]:
     model: dict[str, Any] = {"vocab_size": task.vocab_size, "seq_len": task.seq_len, "mlp_t": mixer}
     train, data = {"official": _official, "gpu": _gpu, "laptop": _laptop}[preset](task, mixer, model)
-    return {"model": model, "train": train, "data": data}
+    return {"model": model, "train": train, "data": data, "laser": {}}
 
 
 def _official(task: Task, _: bool, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

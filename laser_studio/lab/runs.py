@@ -53,7 +53,7 @@ def run(
     told = observer or Observer()
     wanted = sum(phase.puzzles for phase in recipe.data.phases)
     told.on_text(f"drawing {f'{wanted:,} ' if wanted else ''}training puzzles of {recipe.task.name} …")
-    trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device)
+    trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device, recipe.laser)
     validation = recipe.validation(VALIDATION_PUZZLES)
     complete = fit(trainer, validation, folder, on_step=told.on_step, should_stop=told.should_stop)
     if (folder / LOG_FILE).exists():

@@ -13,18 +13,21 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from laser_studio.device import device_in_words
-from laser_studio.errors import TrainingError
+from laser_studio.errors import PolicyError, TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.losses import supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
+from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.settings import describe, setting, settings
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 from laser_studio.trm.model import Carry
@@ -60,6 +63,36 @@ class TrainSettings:
     save_every: int = setting(default=100, low=1, high=1_000_000, unit="optimiser steps", help="Distance between saved states.")
 
 
+@settings(TrainingError)
+class LaserSettings:
+    """Whether and how a run stores its activations compressed; see `laser_studio.laser.compress`."""
+
+    enabled: bool = setting(default=False, help="Train on compressed activations.")
+    mode: Literal["block", "linear"] = setting(
+        default="block", help="block rebuilds all but Z between stages; linear stores linear inputs as Z."
+    )
+    storage: Literal["exact", "int8"] = setting(default="exact", help="Of coefficients: in the forward's dtype, or in eight bits.")
+    on_miss: Literal["stay", "keep_exact"] = setting(
+        default="stay", help="What a site keeps after a step below min_fidelity: Z, or X whole."
+    )
+    rank: int | str = setting(default="25%", unit="directions", help="Directions of a basis at the start, or a part of the site's width.")
+    max_rank: int | str | None = setting(default=None, unit="directions", help="Most directions; empty: the site's width.")
+    min_fidelity: float = setting(default=0.99, low=0, high=1, help="Fidelity below which a step is a miss; 0 holds the rank.")
+    patience: int = setting(default=3, low=1, high=1_000, unit="optimiser steps", help="Misses in a row before a reset.")
+    growth: int = setting(default=8, low=1, high=4_096, unit="directions", help="Directions added at a miss.")
+
+    def __post_init__(self) -> None:
+        self.policy()  # so that a rank that cannot be read is refused before anything is trained
+
+    def policy(self) -> LaserPolicy:
+        """The policy of all sites."""
+        values = {name: getattr(self, name) for name in ("rank", "max_rank", "min_fidelity", "patience", "growth")}
+        try:
+            return LaserPolicy(**values)
+        except PolicyError as problem:
+            raise TrainingError(f"laser: {problem}") from None
+
+
 @dataclass(frozen=True)
 class Progress:
     """What one optimiser step reports: loss of the step, exact share over the last samples that halted, seconds left.
@@ -86,9 +119,23 @@ class Stage:
 class Trainer:
     """Model, optimisers, averages, generators and the carried state of one run."""
 
-    def __init__(self, config: TRMConfig, settings: TrainSettings, stages: Sequence[Stage], device: torch.device) -> None:
+    def __init__(
+        self,
+        config: TRMConfig,
+        settings: TrainSettings,
+        stages: Sequence[Stage],
+        device: torch.device,
+        laser: LaserSettings | None = None,
+    ) -> None:
         self.config, self.settings, self.stages, self.device = config, settings, tuple(stages), device
+        self.laser_settings = laser or LaserSettings()
         self.model = TRM(config, seed=settings.seed).to(device).train()
+        self.laser: Compression | None = None
+        if self.laser_settings.enabled:
+            if settings.compile:
+                raise TrainingError("train.compile and laser.enabled exclude each other: torch.compile would pass compression by")
+            how = self.laser_settings
+            self.laser = compress(self.model, how.policy(), how.mode, on_miss=how.on_miss, storage=how.storage)
         if settings.compile:
             self.model.net.compile()  # in place: the names of the weights stay as they are
         self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
@@ -114,9 +161,10 @@ class Trainer:
         batch = self._draw()
         if self.carry is None:
             self.carry = self.model.initial_carry(batch)
-        carry, outputs = self.model(self.carry, batch)
-        loss = supervision_loss(outputs, carry.current_data["labels"])
-        loss.total.backward()
+        with self.laser or nullcontext():
+            carry, outputs = self.model(self.carry, batch)
+            loss = supervision_loss(outputs, carry.current_data["labels"])
+            loss.total.backward()
         share = self._rate_share()
         for optimiser, rate in ((self.adam, self.settings.lr), (self.sign, self.settings.puzzle_emb_lr)):
             if optimiser is not None:
@@ -124,6 +172,8 @@ class Trainer:
                     group["lr"] = rate * share
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
+        if self.laser is not None:
+            self.laser.step()
         self.ema.update(self.model, self.step)
         self.carry = carry
         self.step += 1
@@ -177,7 +227,10 @@ class Trainer:
         # default is left out, so that a setting that is new in a later version does not make older runs strangers.
         default = describe(TrainSettings)
         fixed = {k: v for k, v in asdict(self.settings).items() if k not in FREE and v != default[k].default}
-        text = json.dumps([asdict(self.config), fixed, [stage.start for stage in self.stages]], sort_keys=True)
+        parts: list[object] = [asdict(self.config), fixed, [stage.start for stage in self.stages]]
+        if self.laser_settings.enabled:
+            parts.append(asdict(self.laser_settings))
+        text = json.dumps(parts, sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for stage in self.stages:
             digest.update(stage.data.inputs.numpy().data)
@@ -200,6 +253,7 @@ class Trainer:
             "sampling": self.sampling.get_state(),
             "exploration": self.model.exploration.get_state(),
             "recent": list(self.recent),
+            "laser": None if self.laser is None else self.laser.state_dict(),
             "losses": self.losses,
             "evaluations": self.evaluations,
         }
@@ -222,6 +276,8 @@ class Trainer:
             assert self.model.exploration is not None
             self.model.exploration.set_state(state["exploration"].cpu())
             self.recent.extend(state["recent"])
+            if self.laser is not None:
+                self.laser.load_state_dict(state["laser"])
             self.losses, self.evaluations = state["losses"], [(step, exact) for step, exact in state["evaluations"]]
             self.step, self.seconds = state["step"], state["seconds"]
             before = state.get("devices", [])  # absent in states of earlier versions
@@ -273,6 +329,14 @@ def fit(
     return trainer.step >= settings.steps or trainer.enough()
 
 
+def _compression(laser: Compression) -> dict[str, float]:
+    """What the log says of it: net share of all saved bytes that is gone, mean fidelity and misses so far over all sites."""
+    ledger = laser.ledger()
+    tracked = [line.fidelity for line in ledger.sites.values() if line.rank]
+    fidelity = sum(tracked) / max(1, len(tracked))
+    return {"saving": ledger.total.all_saved_saving, "fidelity": fidelity, "misses": ledger.total.misses, "resets": ledger.total.resets}
+
+
 def _log(path: Path, trainer: Trainer, accuracy: Accuracy) -> None:
     """One row more: loss is the mean since the row before, exact_S the validation accuracy after supervision step S."""
     rows: list[dict[str, object]] = []
@@ -285,6 +349,7 @@ def _log(path: Path, trainer: Trainer, accuracy: Accuracy) -> None:
         "training_exact": trainer.training_exact,
         "exact": accuracy.exact[-1],
         "cell": accuracy.cell[-1],
+        **({} if trainer.laser is None else _compression(trainer.laser)),
         **{f"exact_{number}": exact for number, exact in enumerate(accuracy.exact, 1)},
     }
     rows.append({"step": trainer.step, **{name: f"{value:.5f}" for name, value in figures.items()}})

@@ -22,6 +22,7 @@ from laser_studio.laser.linalg import (
     sampled_energy,
     shares_lower_bound,
     singular_energies,
+    singular_of_gram,
 )
 from laser_studio.laser.rule import ROUNDING, Action, State
 
@@ -184,6 +185,23 @@ class HeldWindow:
         return min(sum(float(energy(rows @ basis)) for rows in self.chunks) / sum(float(energy(rows)) for rows in self.chunks), 1.0)
 
 
+@dataclass(frozen=True, eq=False)
+class HeldGram:
+    """A window of which only the Gram matrix XᵀX (D, D) fp32 was held, not zero: shares are exact to fp32 rounding of the largest."""
+
+    gram: Tensor
+
+    @cached_property
+    def singular(self) -> tuple[Tensor, Tensor]:
+        """Right singular vectors V (D, D) and their shares of the energy (D,) fp64 on the CPU, descending."""
+        directions, energies = singular_of_gram(self.gram)
+        return directions, energies / energies.sum()
+
+    def fidelity(self, basis: Tensor) -> float:
+        """The share of the energy that `basis` (D, k) keeps."""
+        return min(float((basis * (self.gram @ basis)).sum()) / float(self.gram.trace()), 1.0)
+
+
 def _complete(basis: Tensor) -> bool:
     """Whether it spans the whole space."""
     return basis.shape[0] == basis.shape[1]
@@ -223,7 +241,7 @@ class TrackerEvent:
     stored: Tensor | None = None
     exact: Tensor | None = None
     functional: float | None = None
-    held: HeldWindow | None = None
+    held: HeldWindow | HeldGram | None = None
     sketched: Sketched | None = None
     grown: int = 0
 

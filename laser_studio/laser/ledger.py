@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,106 @@ class LedgerLine:
 
 
 EMPTY = LedgerLine(0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLine(LedgerLine):
+    """One site in one optimiser step of compressed training; basis_bytes is all that is kept beside the coefficients.
+
+    rank: of the basis, 0 before there is one; fidelity: of the last closed window, energy share or what the policy measures; exact:
+    whether X was kept whole; misses, growths, resets: so far.
+    """
+
+    rank: int = 0
+    fidelity: float = 1.0
+    exact: bool = False
+    misses: int = 0
+    growths: int = 0
+    resets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TotalLine(LedgerLine):
+    """All sites together, and all bytes that autograd saves for backward in one optimiser step.
+
+    all_saved_bytes: measured by saved-tensor hooks, plus what is kept where they cannot see it (bases, WQ, sketches); 0 until measured.
+    all_full_bytes: what the same step would save uncompressed. norm_bytes: the reciprocal deviations of norms, part of all_saved_bytes.
+    steps: optimiser steps so far; misses, growths, resets: over all sites so far; refresh_seconds, reset_seconds: time on the
+    host so far in steps without and with a reset.
+    """
+
+    all_saved_bytes: int = 0
+    all_full_bytes: int = 0
+    norm_bytes: int = 0
+    steps: int = 0
+    misses: int = 0
+    growths: int = 0
+    resets: int = 0
+    refresh_seconds: float = 0.0
+    reset_seconds: float = 0.0
+
+    @property
+    def all_saved_saving(self) -> float:
+        """Net share of all saved bytes that is gone; 0 until measured."""
+        return 1 - self.all_saved_bytes / self.all_full_bytes if self.all_full_bytes else 0.0
+
+
+@dataclass(frozen=True)
+class CompressionLedger:
+    """The bytes of one optimiser step."""
+
+    total: TotalLine
+    sites: Mapping[str, SiteLine]
+
+
+class SavedMeter:
+    """Bytes saved for backward while entered, each storage once, by who saved them; nothing is kept alive by counting it.
+
+    pauses: asked at each tensor, true where it is not to be counted. `owner` is who saves at the moment, "" outside all sites.
+    """
+
+    def __init__(self, pauses: Callable[[], bool] = lambda: False) -> None:
+        self.owner = ""
+        self._pauses = pauses
+        self._storages: dict[int, tuple[StorageWeakRef, int, int]] = {}  # by identity, which a weak reference keeps from being used again
+        self._owners: dict[int, set[str]] = {}
+        self._hooks: Any = None
+
+    def __enter__(self) -> SavedMeter:
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, _unpack)
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        hooks, self._hooks = self._hooks, None
+        if hooks is not None:
+            hooks.__exit__(*error)
+
+    def by_owners(self, excluded: Iterable[Tensor]) -> dict[frozenset[str], int]:
+        """Bytes by the set of those who saved a storage; those of `excluded` are left out."""
+        left_out = {tensor.untyped_storage().data_ptr() for tensor in excluded}
+        bytes_of: dict[frozenset[str], int] = {}
+        for key, (_, address, size) in self._storages.items():
+            if address not in left_out:
+                owners = frozenset(self._owners[key])
+                bytes_of[owners] = bytes_of.get(owners, 0) + size
+        return bytes_of
+
+    def _pack(self, tensor: Tensor) -> tuple[Tensor, int]:
+        if not self._pauses():
+            storage = tensor.untyped_storage()
+            reference = StorageWeakRef(storage)
+            self._storages.setdefault(reference.cdata, (reference, storage.data_ptr(), storage.nbytes()))
+            self._owners.setdefault(reference.cdata, set()).add(self.owner)
+        return tensor.detach(), tensor._version  # the tensor itself would hold its own graph in a circle
+
+
+def _unpack(saved: tuple[Tensor, int]) -> Tensor:
+    """With hooks autograd leaves this check out."""
+    tensor, version = saved
+    if tensor._version != version:
+        raise RuntimeError("one of the variables needed for gradient computation has been modified by an inplace operation")
+    return tensor
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,12 @@ def right_singular(chunks: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     return directions[:, :kept].float().to(device), energies[:kept].double().cpu()
 
 
+def singular_of_gram(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """The same from XᵀX (D, D): V (D, D) fp32 and σ² (D,) fp64 on the CPU, descending."""
+    energies, directions = _eigh(_solvable(gram).double())
+    return directions.flip(1).float().to(gram.device), energies.flip(0).clamp(min=0).cpu()
+
+
 def singular_energies(x: Tensor) -> Tensor:
     """σ² of x (N, D): (min(N, D),) fp32 on its device, in no order; to fp32 rounding of the largest, from the smaller Gram matrix."""
     gram = _solvable(x.T @ x if x.shape[0] > x.shape[1] else x @ x.T)

@@ -13,14 +13,14 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 from time import perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from laser_studio.errors import LaserStudioError
 from laser_studio.laser import rule
-from laser_studio.laser.event import HeldWindow, Seen, Sketched, Sums, TrackerEvent, Window, energy, free_to_read, on_host
+from laser_studio.laser.event import HeldGram, HeldWindow, Seen, Sketched, Sums, TrackerEvent, Window, energy, free_to_read, on_host
 from laser_studio.laser.linalg import directions_outside, ones, orthonormalised, private_generator, steady_signs, turned
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.rule import Standing, State, Verdict
@@ -47,12 +47,14 @@ class Part(NamedTuple):
 class Open(NamedTuple):
     """The open window. sketch: Σ QᵀXᵀX (k, D) over its finite observations, None before the first and where there is no Q.
 
-    offset: Σ‖Z‖² − tr QᵀY, a scalar: not zero once the basis has turned within the window, None before.
+    offset: Σ‖Z‖² − tr QᵀY, a scalar: not zero once the basis has turned within the window, None before. gram: Σ XᵀX (D, D) over its
+    finite observations, where that is what is held of them.
     """
 
     sketch: Tensor | None = None
     parts: tuple[Part, ...] = ()
     offset: Tensor | None = None
+    gram: Tensor | None = None
 
 
 EMPTY = Open()
@@ -122,18 +124,27 @@ class SubspaceTracker:
     Parameters: dim, the width D of the activations; name, what events call the site (it also seeds the drawn rows, with
     `policy.seed`); device, where activations must be (default: where the first are); keep_windows, hold every window's
     activations until its refresh, so that `best_fidelity`, `best_angles` and the exact spectrum can always be read (an
-    attribute too: set later, it acts from the next window on).
+    attribute too: set later, it acts from the next window on); hold, what a window is held as: its "rows" X, or their Gram matrix
+    XᵀX (D, D) in fp32, which costs N·D² flops but no memory that grows with the window.
 
     Raises `PolicyError` for a policy that does not fit the width, `LaserStudioError` for activations that do not fit the tracker.
     """
 
     def __init__(
-        self, dim: int, policy: LaserPolicy, *, name: str = "", device: torch.device | str | None = None, keep_windows: bool = False
+        self,
+        dim: int,
+        policy: LaserPolicy,
+        *,
+        name: str = "",
+        device: torch.device | str | None = None,
+        keep_windows: bool = False,
+        hold: Literal["rows", "gram"] = "rows",
     ) -> None:
         if not isinstance(dim, int) or dim < 1:
             raise LaserStudioError(f"a tracker needs a width of at least 1, got {dim!r:.80}")
         policy.max_rank_for(dim)
-        self.dim, self.name, self.keep_windows = dim, name, keep_windows
+        self.dim, self.name, self.keep_windows, self._hold = dim, name, keep_windows, hold
+        self.expected = 1
         self.device = None if device is None else torch.device(device)
         self._orders: dict[tuple[int, int], list[Tensor]] = {}
         self._state, self._open = Snapshot(dim, policy), EMPTY
@@ -164,6 +175,18 @@ class SubspaceTracker:
         """Whether the open window's activations are being held (the first window, and where a reset is possible at its end)."""
         return self._state.holds
 
+    @property
+    def bookkeeping_bytes(self) -> int:
+        """Bytes of what the open window keeps beside the basis: its sketch, sums, drawn rows, and X or XᵀX where it is held."""
+        sketch, parts, _, gram = self._open
+        rows = [rows for part in parts for rows, _ in part.sample] + [rows for part in parts for rows in part.held]
+        kept = [sketch, gram, *rows, *(part.row_sum for part in parts)]
+        return sum(each.nbytes for each in kept if each is not None)
+
+    def expect(self, observations: int) -> None:
+        """From the next window on, draw as many rows from all of so many observations as otherwise from one."""
+        self.expected = max(1, observations)
+
     def set_policy(self, policy: LaserPolicy) -> None:
         """Use other settings from the next refresh on; a new rank is gone to there. Any change ends saturation and rest."""
         policy.max_rank_for(self.dim)
@@ -189,7 +212,7 @@ class SubspaceTracker:
         self._state, self._open = snapshot, snapshot.open
         policy = snapshot.policy
         may_grow = policy.min_fidelity > rule.ROUNDING and snapshot.rank < policy.max_rank_for(self.dim)
-        self._draws = ROWS_PER_DIRECTION * policy.growth if may_grow or snapshot.rank_asked else 0
+        self._draws = -(-ROWS_PER_DIRECTION * policy.growth // self.expected) if may_grow or snapshot.rank_asked else 0
 
     def encode(self, x: Tensor) -> Tensor:
         """Z = XQ, (N, k) fp32, of activations (…, D) with the basis in force."""
@@ -205,17 +228,18 @@ class SubspaceTracker:
         with _exact(self.device):
             return z.detach().float() @ basis.T
 
-    def observe(self, x: Tensor) -> TrackerEvent:
+    def observe(self, x: Tensor, coefficients: Tensor | None = None) -> TrackerEvent:
         """Take activations (…, D), any float dtype, into the open window; with `refresh="step"` also close it.
 
-        The event has the coefficients Z = XQ with the basis in force. Activations that are not all finite are left out.
+        coefficients: XQ (N, k) fp32 with the basis in force, where the caller has it already; read only where there is one. The event
+        has them too, Z. Activations that are not all finite are left out.
         """
         started = perf_counter()
         rows = self._rows(x)
         if _plain(rows.device):
-            return self._observe(x, rows, started)
+            return self._observe(x, rows, coefficients, started)
         with _exact(self.device):
-            return self._observe(x, rows, started)
+            return self._observe(x, rows, coefficients, started)
 
     def refresh(self, functional: float | None = None) -> TrackerEvent:
         """Close the open window: measure its fidelity and keep, grow or reset the basis. Harmless where nothing was observed.
@@ -248,7 +272,7 @@ class SubspaceTracker:
             offset = (basis.t() * sketch).sum() - (new.t() * carried).sum()
             if before.open.offset is not None:
                 offset = offset + before.open.offset
-        self.restore(replace(before, basis=new, open=Open(carried, before.open.parts, offset)))
+        self.restore(replace(before, basis=new, open=before.open._replace(sketch=carried, offset=offset)))
         cause = f"turned early: F was {before.reference:.3f}"
         return self._event(before, started, closes=False, sums=event.sums, news=cause, new_basis=new)
 
@@ -269,9 +293,9 @@ class SubspaceTracker:
             x = x.detach()
         return x if x.ndim == 2 else x.reshape(-1, self.dim)
 
-    def _observe(self, x: Tensor, rows: Tensor, started: float) -> TrackerEvent:
+    def _observe(self, x: Tensor, rows: Tensor, coefficients: Tensor | None, started: float) -> TrackerEvent:
         state, opened = self._state, self._open
-        basis, sketch = state.basis, opened.sketch
+        basis, sketch, gram = state.basis, opened.sketch, opened.gram
         if rows.dtype != torch.float32:
             rows = rows.float()
         total: Tensor | float = (squares := energy(rows))
@@ -281,18 +305,21 @@ class SubspaceTracker:
                 return self._event(state, started, closes=False, sums=Seen(total, rows[:0].sum(0), rows.shape[0], None))
         stored = exact = None
         if basis is not None:
-            stored = torch.mm(rows, basis)  # (N, k)
+            stored = torch.mm(rows, basis) if coefficients is None else coefficients  # (N, k)
             more = torch.mm(stored.t(), rows) if sketch is None else torch.addmm(sketch, stored.t(), rows)  # (k, D)
             sketch = more if isinstance(total, float) else torch.where(total < math.inf, more, 0.0 if sketch is None else sketch)
         held: tuple[Tensor, ...] = ()
-        if state.holds:
+        if state.holds and self._hold == "gram":
+            more = torch.mm(rows.t(), rows) if gram is None else torch.addmm(gram, rows.t(), rows)  # (D, D)
+            gram = more if isinstance(total, float) else torch.where(total < math.inf, more, 0.0 if gram is None else gram)
+        elif state.holds:
             shared = rows.untyped_storage().data_ptr() == x.untyped_storage().data_ptr()
             held = (rows.clone() if shared else rows,)  # the host module may go on to change x in place
             exact = held[0] if basis is None else None
         count = rows.shape[0]
         seen = Seen(total, torch.mv(rows.t(), ones(count, rows.device)), count, stored)  # faster than a sum where the rows are many
         parts = (*opened.parts, Part(total, count, seen.row_sum, self._sample(rows), held))
-        self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts), opened.offset)
+        self._open = Open(sketch, parts if len(parts) < MOST_PARTS else _gathered(parts), opened.offset, gram)
         if state.policy.refresh == "step" and (isinstance(total, float) or total.item() < math.inf):
             return _closed([self], [None], started, stored=stored, exact=exact)[0]
         news = "first window kept exact" if basis is None else ""
@@ -314,7 +341,7 @@ class SubspaceTracker:
 
     def _figures(self) -> list[Tensor | float]:
         """‖X‖² of each part and, last, Σ‖Z‖² where there is a basis; empty where nothing was observed."""
-        sketch, parts, offset = self._open
+        sketch, parts, offset, _ = self._open
         figures = [part.total for part in parts]
         basis = self._state.basis
         if parts and basis is not None:
@@ -358,7 +385,9 @@ class SubspaceTracker:
             more = {"news": "nothing observed", "new_basis": before.basis, "functional": functional, **more}
             return self._event(before, started, closes=True, sums=_NOTHING, **more)
         sums, parts = window
-        held = HeldWindow([rows for part in parts for rows in part.held]) if before.holds else None
+        held: HeldWindow | HeldGram | None = None
+        if before.holds:
+            held = HeldWindow([rows for part in parts for rows in part.held]) if opened.gram is None else HeldGram(opened.gram)
         if before.basis is None:
             assert held is not None  # the first window is always held
             return self._start(before, started, sums, held, functional, more)
@@ -369,7 +398,7 @@ class SubspaceTracker:
         return self._update(before, started, sums, before.basis, directions, held, sketched, functional, more)
 
     def _start(
-        self, before: Snapshot, started: float, sums: Sums, held: HeldWindow, functional: float | None, more: dict[str, object]
+        self, before: Snapshot, started: float, sums: Sums, held: HeldWindow | HeldGram, functional: float | None, more: dict[str, object]
     ) -> TrackerEvent:
         directions, _ = held.singular
         basis = self._filled(directions, self.policy.rank_for(self.dim), before.window)
@@ -384,7 +413,7 @@ class SubspaceTracker:
         sums: Sums,
         basis: Tensor,
         directions: Tensor | None,
-        held: HeldWindow | None,
+        held: HeldWindow | HeldGram | None,
         sketched: Sketched | None,
         functional: float | None,
         more: dict[str, object],
@@ -422,7 +451,7 @@ class SubspaceTracker:
         return basis if sketched is None else steady_signs(sketched.leading[0], basis)
 
     def _reset(
-        self, before: Snapshot, standing: Standing, sums: Sums, held: HeldWindow, max_rank: int, goal: int | None
+        self, before: Snapshot, standing: Standing, sums: Sums, held: HeldWindow | HeldGram, max_rank: int, goal: int | None
     ) -> tuple[Verdict, Tensor]:
         """The smallest SVD basis that reaches ε, else the one at `max_rank`; or the one of rank `goal`."""
         directions, shares = held.singular
@@ -492,7 +521,7 @@ class SubspaceTracker:
         started: float,
         sums: Sums,
         verdict: Verdict,
-        held: HeldWindow | None,
+        held: HeldWindow | HeldGram | None,
         sketched: Sketched | None,
         functional: float | None,
         grown: int,

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -112,12 +117,16 @@ class Attention(nn.Module):
         self.o_proj = CastLinear(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
-        batch, length, width = x.shape
-        q, k, v = self.qkv_proj(x).view(batch, length, 3 * self.num_heads, self.head_dim).chunk(3, dim=2)
+        return self.o_proj(self.mix(self.qkv_proj(x), rope))
+
+    def mix(self, qkv: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, 3D) -> (B, T, D)
+        """What lies between the two projections."""
+        batch, length, width = qkv.shape
+        q, k, v = qkv.view(batch, length, 3 * self.num_heads, self.head_dim).chunk(3, dim=2)
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
         mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  # (B, heads, T, head_dim)
-        return self.o_proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return mixed.transpose(1, 2).reshape(batch, length, width // 3)
 
 
 class SwiGLU(nn.Module):
@@ -130,8 +139,27 @@ class SwiGLU(nn.Module):
         self.down_proj = CastLinear(inner, features)
 
     def forward(self, x: Tensor) -> Tensor:  # (…, features) -> (…, features)
-        gate, up = self.gate_up_proj(x).chunk(2, dim=-1)
-        return self.down_proj(product_into(F.silu(gate), up))
+        return self.down_proj(self.gated(self.gate_up_proj(x)))
+
+    @staticmethod
+    def gated(gate_up: Tensor) -> Tensor:  # (…, 2·inner) -> (…, inner)
+        """What lies between the two projections."""
+        gate, up = gate_up.chunk(2, dim=-1)
+        return product_into(F.silu(gate), up)
+
+
+@dataclass(frozen=True)
+class ResidualStage:
+    """Half a block, as x ↦ rms_norm(x + last(between(first(x)))) over the last axis, or over the sequence axis with `across`.
+
+    Both layers are without bias; `between` has no weights. What compresses activations reads blocks in this form.
+    """
+
+    first: CastLinear
+    between: Callable[[Tensor], Tensor]
+    last: CastLinear
+    eps: float
+    across: bool = False
 
 
 class Block(nn.Module):
@@ -157,6 +185,14 @@ class Block(nn.Module):
             x = rms_norm(sum_into(self.self_attn(x, rope), x), self.eps)
         return rms_norm(sum_into(self.mlp(x), x), self.eps)
 
+    def stages(self, rope: CosSin | None) -> tuple[ResidualStage, ResidualStage]:
+        """The block as two stages; applied in turn they give what `forward` gives."""
+        if self.is_mixer:
+            mixing = ResidualStage(self.mlp_t.gate_up_proj, self.mlp_t.gated, self.mlp_t.down_proj, self.eps, across=True)
+        else:
+            mixing = ResidualStage(self.self_attn.qkv_proj, partial(self.self_attn.mix, rope=rope), self.self_attn.o_proj, self.eps)
+        return mixing, ResidualStage(self.mlp.gate_up_proj, self.mlp.gated, self.mlp.down_proj, self.eps)
+
 
 class ReasoningNet(nn.Module):
     """The one net that every recursion step applies: add the injection, then run the blocks."""
@@ -170,3 +206,8 @@ class ReasoningNet(nn.Module):
         for layer in self.layers:
             x = layer(x, rope)
         return x
+
+    def residual_stages(self, z: Tensor, injection: Tensor, rope: CosSin | None) -> tuple[Tensor, list[ResidualStage]]:
+        """The same as `forward`: what enters the first stage, and the stages of all blocks."""
+        blocks = cast(Iterable[Block], self.layers)
+        return z + injection, [stage for block in blocks for stage in block.stages(rope)]

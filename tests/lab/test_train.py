@@ -21,7 +21,7 @@ from laser_studio.lab.losses import IGNORED, supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
 from laser_studio.lab.recipes import PRESETS, get_recipe
 from laser_studio.lab.runs import Observer, run
-from laser_studio.lab.train import STATE_FILE, Progress, Stage, Trainer, TrainSettings, fit
+from laser_studio.lab.train import STATE_FILE, LaserSettings, Progress, Stage, Trainer, TrainSettings, fit
 from laser_studio.puzzles import Puzzle, get_domain
 from laser_studio.puzzles.sudoku_rules import count_solutions, split_of
 from laser_studio.trm import TRM, Outputs, TRMConfig, load_checkpoint
@@ -35,10 +35,9 @@ SETTINGS = TrainSettings(steps=8, batch_size=8, warmup=2, eval_every=4, save_eve
 CPU = torch.device("cpu")
 
 
-def tiny_trainer(settings: TrainSettings = SETTINGS) -> Trainer:
-    return Trainer(
-        CONFIG, settings, [Stage(0, sudoku_set(4, 40, 0, "train", (6, 10))), Stage(5, sudoku_set(4, 30, 1, "train", (8, 12)))], CPU
-    )
+def tiny_trainer(settings: TrainSettings = SETTINGS, laser: LaserSettings | None = None) -> Trainer:
+    stages = [Stage(0, sudoku_set(4, 40, 0, "train", (6, 10))), Stage(5, sudoku_set(4, 30, 1, "train", (8, 12)))]
+    return Trainer(CONFIG, settings, stages, CPU, laser)
 
 
 def test_stablemax_is_the_papers_formula() -> None:
@@ -164,6 +163,42 @@ def test_a_stopped_run_resumes_to_the_identical_curve(tmp_path: Path) -> None:
         assert torch.equal(a, b), name
     assert all(torch.equal(a, resumed.ema.average[k]) for k, a in straight.ema.average.items())
     assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "parts/log.csv").read_text()
+
+
+@pytest.mark.parametrize("mode", ["linear", "block"])
+def test_training_compressed_at_full_rank_is_training(mode: Any) -> None:
+    plain, compressed = tiny_trainer(), tiny_trainer(laser=LaserSettings(enabled=True, mode=mode, rank="100%", min_fidelity=0))
+    assert [compressed.advance() for _ in range(8)] == pytest.approx([plain.advance() for _ in range(8)], rel=1e-3)
+
+
+@pytest.mark.parametrize("storage", ["exact", "int8"])
+def test_a_compressed_run_learns_and_resumes_to_the_identical_curve(storage: Any, tmp_path: Path) -> None:
+    held_out = sudoku_set(4, 10, 0, "held-out", (6, 10))
+    laser = LaserSettings(enabled=True, rank=6, min_fidelity=0.98, patience=2, growth=2, storage=storage)
+    whole: list[Progress] = []
+    straight = tiny_trainer(laser=laser)
+    fit(straight, held_out, tmp_path / "whole", on_step=whole.append)
+    parts: list[Progress] = []
+    fit(tiny_trainer(laser=laser), held_out, tmp_path / "parts", on_step=parts.append, should_stop=lambda: len(parts) == 4)
+    resumed = tiny_trainer(laser=laser)
+    fit(resumed, held_out, tmp_path / "parts", on_step=parts.append)
+    assert [(p.step, p.loss) for p in parts] == [(p.step, p.loss) for p in whole]
+    assert straight.laser is not None and resumed.laser is not None
+    assert straight.laser.ledger().sites == resumed.laser.ledger().sites
+    log = (tmp_path / "whole/log.csv").read_text()
+    assert "saving,fidelity,misses,resets" in log and log == (tmp_path / "parts/log.csv").read_text()
+    with pytest.raises(TrainingError, match="other settings"):
+        tiny_trainer().load(tmp_path / "whole" / STATE_FILE)
+
+
+def test_laser_settings_that_cannot_work_are_refused_at_once() -> None:
+    with pytest.raises(TrainingError, match=r"train\.compile and laser\.enabled"):
+        tiny_trainer(replace(SETTINGS, compile=True), LaserSettings(enabled=True))
+    with pytest.raises(TrainingError, match=r"laser: .*whole number or a part"):
+        LaserSettings(rank="half")
+    recipe = get_recipe("sudoku-4x4", changes=["laser.enabled=true", "laser.rank=12%"])
+    assert recipe.laser == LaserSettings(enabled=True, rank="12%") and "rank: 12%" in recipe.text()
+    assert "laser" not in get_recipe("sudoku-4x4").text()
 
 
 def test_a_state_of_other_settings_or_a_broken_one_is_refused(tmp_path: Path) -> None:

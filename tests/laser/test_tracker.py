@@ -11,7 +11,7 @@ from torch import Tensor
 from laser_studio.errors import LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy, SubspaceTracker
 from laser_studio.laser.event import Window
-from laser_studio.laser.linalg import ones
+from laser_studio.laser.linalg import ones, principal_angles
 from tests.laser.helpers import DEVICES, best_fidelity, fidelity, normal, orthonormality_error, rotation, rows_in, window
 
 D = 48
@@ -721,3 +721,35 @@ def test_a_turned_window_goes_on_from_a_snapshot_bit_for_bit() -> None:
         one.observe(after[1])
         events.append(one.refresh())
     assert events[0].fidelity == events[1].fidelity and torch.equal(events[0].new_basis, events[1].new_basis)  # type: ignore[arg-type]
+
+
+def test_a_window_held_as_its_gram_matrix_judges_and_resets_as_one_held_as_rows() -> None:
+    policy = LaserPolicy(rank=4, max_rank=6, min_fidelity=0.98, patience=1)
+    streams = [rows_in(rotation(24, seed)[:, :6], torch.tensor([9.0, 6, 4, 2, 1, 0.5]), 200, seed) for seed in (1, 1, 2, 2)]
+    ends = []
+    for hold in ("rows", "gram"):
+        tracker = SubspaceTracker(24, policy, hold=hold)
+        events = [window(tracker, x[:100], x[100:]) for x in streams]
+        assert [event.action for event in events] == ["keep", "keep", "reset", "keep"]
+        ends.append(events)
+    for rows, gram in zip(*ends, strict=True):
+        assert (rows.rank, rows.fidelity) == (gram.rank, pytest.approx(gram.fidelity, abs=1e-5))
+        assert rows.fidelity_after == pytest.approx(gram.fidelity_after, abs=1e-5)
+        assert rows.new_basis is not None and gram.new_basis is not None
+        assert float(principal_angles(rows.new_basis, gram.new_basis).max()) < 0.2  # degrees
+
+
+def test_many_expected_observations_draw_no_more_rows_than_one() -> None:
+    tracker = SubspaceTracker(24, LaserPolicy(rank=4, growth=2, min_fidelity=0.01))
+    x = normal(48, 24, seed=0)
+    window(tracker, x)
+    sizes = []
+    for expected in (1, 4):
+        tracker.expect(expected)
+        window(tracker, x)
+        for _ in range(4):
+            tracker.observe(x)
+        sizes.append(tracker.bookkeeping_bytes)
+        tracker.refresh()
+    sketch_and_sums = 4 * 24 * 4 + 4 * 24 * 4
+    assert sizes == [sketch_and_sums + 4 * 8 * 24 * 4, sketch_and_sums + 4 * 2 * 24 * 4]

@@ -1,0 +1,74 @@
+"""`gradcheck`: what compression does to the gradient."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from laser_studio.cli.common import Device, Threads, set_threads
+
+if TYPE_CHECKING:
+    from laser_studio.lab.gradcheck import GradientCheck
+
+
+def gradcheck(
+    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    rank: Annotated[list[str] | None, typer.Option(help='Ranks to check, as "25%" or a number; default 50%, 25%, 12.5%.')] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="linear, block; default both.")] = None,
+    storage: Annotated[str, typer.Option(help="Of the coefficients: exact, or int8 with a scale per column.")] = "exact",
+    min_fidelity: Annotated[float, typer.Option(min=0, max=1, help="ε of the policy; 0 holds the rank fixed.")] = 0.0,
+    puzzles: Annotated[int, typer.Option(min=1, help="Held-out puzzles whose gradient is checked.")] = 32,
+    settle: Annotated[int, typer.Option(min=0, help="Optimiser steps that make the bases; 0: two rounds of supervision steps.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the held-out puzzles.")] = 0,
+    task: Annotated[str | None, typer.Option(help="Task whose puzzles to use; default: the one the checkpoint names.")] = None,
+    parameters: Annotated[bool, typer.Option("--parameters/--no-parameters", help="A line per parameter too.")] = True,
+    device: Device = "auto",
+    threads: Threads = 0,
+) -> None:
+    """Cosine and relative error of the gradient of compressed training against plain autograd, per supervision step and parameter.
+
+    The bases come from steps on other puzzles and stay as they are during the check; weights are never changed.
+    """
+    from laser_studio.errors import CompressionError
+    from laser_studio.lab.gradcheck import gradcheck as check
+    from laser_studio.lab.tasks import get_task
+    from laser_studio.laser import LaserPolicy
+    from laser_studio.trm import load_checkpoint
+
+    set_threads(threads)
+    for one in mode or ():
+        if one not in ("linear", "block"):
+            raise CompressionError(f"--mode is linear or block, not {one[:40]!r}")
+    if storage not in ("exact", "int8"):
+        raise CompressionError(f"--storage is exact or int8, not {storage[:40]!r}")
+    model = load_checkpoint(checkpoint, device=device)
+    chosen = get_task(task or str(model.details.get("task", "")))
+    data = chosen.puzzles(4 * puzzles, seed, "held-out")
+    policies = [LaserPolicy(rank=one, min_fidelity=min_fidelity) for one in rank or ("50%", "25%", "12.5%")]
+    typer.echo(f"{chosen.name}: {puzzles} held-out puzzles, seed {seed}; {model.config.halt_max_steps} supervision steps")
+    for each in mode or ("linear", "block"):
+        for policy in policies:
+            found = check(
+                model, policy, data, mode=each, storage=storage, batch_size=puzzles, settle=settle or None, seed=seed  # type: ignore[arg-type]
+            )  # fmt: skip
+            _show(found, parameters)
+
+
+def _show(found: GradientCheck, parameters: bool) -> None:
+    total = found.ledger.total
+    typer.echo(
+        f"\n{found.mode}, {found.storage}, rank {found.policy.rank}, ε {found.policy.min_fidelity:g}: "
+        f"cosine {found.mean_cosine:.4f} in the mean, {found.worst_cosine:.4f} at worst; energy kept {found.fidelity:.4f}"
+    )
+    typer.echo(
+        f"saved for backward {total.all_saved_bytes / 2**20:.1f} of {total.all_full_bytes / 2**20:.1f} MiB "
+        f"({total.all_saved_saving:.1%} gone, net); of linear inputs {total.saving:.1%}"
+    )
+    typer.echo("supervision step   cosine   error")
+    for step in found.steps:
+        typer.echo(f"{step.supervision:16d}  {step.whole.cosine:7.4f}  {step.whole.error:6.2%}")
+    if parameters:
+        typer.echo(f"{'parameter':44}  cosine   worst   error")
+        for name, (mean, worst, error) in found.by_parameter().items():
+            typer.echo(f"{name:44}  {mean:6.4f}  {worst:6.4f}  {error:6.2%}")

@@ -1,0 +1,641 @@
+"""Training on compressed activations: `compress` makes any module with repeatedly applied linear layers keep Z = XQ in place of X.
+
+Here live the sites (which basis, exact or not), the patches that put the functions of `functions` in place of forwards, the optimiser
+step as a window, the state and the ledger. Knows nothing of TRM: mode "block" reads modules that describe themselves.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from time import perf_counter
+from types import TracebackType
+from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+
+from laser_studio.errors import CompressionError, LaserStudioError, PolicyError
+from laser_studio.laser import functions, rule
+from laser_studio.laser.event import TrackerEvent
+from laser_studio.laser.functions import Boundary, Stage, Weights
+from laser_studio.laser.ledger import CompressionLedger, SavedMeter, SiteLine, TotalLine, saved_for_backward
+from laser_studio.laser.policy import LaserPolicy
+from laser_studio.laser.rule import Standing
+from laser_studio.laser.sites import find_sites
+from laser_studio.laser.tracker import Snapshot, SubspaceTracker, refresh_together
+
+Mode = Literal["linear", "block"]
+OnMiss = Literal["stay", "keep_exact"]
+Storage = Literal["exact", "int8"]
+FORMAT = 1
+CHAIN = "chain"  # who saves, for the meter, inside residual stages
+
+
+@runtime_checkable
+class StagedModule(Protocol):
+    """A module that can say its forward as residual stages, for mode "block".
+
+    `residual_stages` takes the arguments of `forward` and returns what enters the first stage, (B, T, D), and the stages; `forward`
+    must return what the last stage gives, and use its other linear layers nowhere.
+    """
+
+    def residual_stages(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Sequence[Stage]]: ...
+
+
+def compress(
+    model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_miss: OnMiss = "stay", storage: Storage = "exact", thin: int = 1
+) -> Compression:
+    """Make the forwards of `model` keep their activations compressed while the returned object is entered.
+
+    >>> _ = torch.manual_seed(0)
+    >>> layer = nn.Linear(16, 16)
+    >>> laser = compress(layer, LaserPolicy(rank=4), mode="linear")
+    >>> x = torch.randn(64, 4) @ torch.randn(4, 16)
+    >>> for _ in range(2):
+    ...     with laser:
+    ...         layer(x).square().sum().backward()
+    ...     laser.step()
+    >>> line = laser.ledger().sites["linear"]
+    >>> line.full_bytes, line.stored_bytes, line.rank
+    (4096, 1024, 4)
+
+    mode: "linear" keeps Z for the input of every linear layer and touches nothing else. "block" keeps, of every module that is a
+    `StagedModule`, only Z between its stages and rebuilds the rest in backward; linear layers elsewhere are treated as in "linear".
+    on_miss: what the next step keeps at a site whose window missed ε: "stay", Z with the basis the rule gives it; "keep_exact", X
+    whole until a window no longer misses. What was stored in the missing window itself stays as it was measured.
+    storage: of Z, in the dtype of the activations or as int8 with a scale per column. In mode "block" places between stages that the
+    policy switches off are stored whole, with "int8" in eight bits too.
+    thin: every so many rows of an application one is looked at for the basis and its fidelity; all are stored. 1 looks at all.
+
+    Raises `CompressionError` for a module without anything to compress or compiled by torch.compile, `PolicyError` for a policy
+    that does not fit its sites.
+    """
+    return Compression(model, policy, mode, on_miss=on_miss, storage=storage, thin=thin)
+
+
+class _Site:
+    """One basis and its bytes: the input of a linear layer, or a place between stages, over all its applications in one step."""
+
+    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int, eight_bits: bool, thin: int) -> None:
+        # A window is an optimiser step, whatever the policy says of recursion steps; its activations must not be held.
+        self.tracker = SubspaceTracker(dim, replace(policy, refresh="supervision"), name=name, hold="gram")
+        self.name, self.on_miss, self.feeds, self.eight_bits, self.thin = name, on_miss, feeds, eight_bits, thin
+        self.missing = False
+        self.fidelity = 1.0
+        self.misses = self.growths = self.resets = 0
+        self.rows = self.last_rows = 0
+        self.applications = 0
+        self.full_bytes = self.stored_bytes = 0
+        self._projections: list[tuple[Tensor, int, Tensor]] = []
+
+    @property
+    def basis(self) -> Tensor | None:
+        """Q (D, k) that is in force for this step; None where X is kept whole."""
+        basis = self.tracker.basis
+        if basis is None or (self.missing and self.on_miss == "keep_exact") or self.is_small:
+            return None
+        return basis
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it sees so few rows in a step that its basis alone would cost more than they do."""
+        return 0 < self.last_rows <= self.tracker.rank
+
+    def take(self, rows: Tensor) -> Tensor | None:
+        """Observe rows (N, D); their coefficients (N, k) in their dtype, None where they are to be kept whole."""
+        basis = self.basis
+        stored = self._observed(rows)
+        self.rows += rows.shape[0]
+        self.applications += 1
+        self.full_bytes += self.feeds * rows.nbytes
+        if basis is None:
+            self.stored_bytes += rows.nbytes
+            return None
+        if stored is None:  # not finite: stored all the same, so that the gradient shows it
+            stored = rows.detach().float() @ basis
+        stored = stored.to(rows.dtype)
+        self.stored_bytes += stored.numel() + 4 * stored.shape[1] if self.eight_bits else stored.nbytes
+        return stored
+
+    def _observed(self, rows: Tensor) -> Tensor | None:
+        """Coefficients of all rows, as the tracker sees them or as every `thin`-th of them; None where there is no basis."""
+        if self.is_small:
+            return None
+        started = self.tracker.basis
+        if self.thin == 1 or started is None or rows.shape[0] < self.thin:
+            return self.tracker.observe(rows).stored
+        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
+            stored = rows.detach().float() @ started
+        place = self.applications % self.thin  # in turn, so that no position of a sequence is always left out
+        self.tracker.observe(rows[place :: self.thin], stored[place :: self.thin])
+        return stored
+
+    def projection(self, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+        """`functions.project` of the weight with the basis in force, one for all applications of this step."""
+        assert self.basis is not None
+        for known, version, projected in self._projections:
+            if known is weight and version == weight._version:
+                return projected
+        with torch.enable_grad():
+            projected = functions.project(weight, self.basis, dtype=dtype)
+        self._projections = [*self._projections[-3:], (weight, weight._version, projected)]
+        return projected
+
+    def forget_projections(self) -> None:
+        self._projections = []
+
+    @property
+    def projections(self) -> list[Tensor]:
+        return [projected for _, _, projected in self._projections]
+
+    @property
+    def kept_beside(self) -> int:
+        """Bytes of basis, WQ and the open window's sketch, sums and rows."""
+        basis = self.tracker.basis
+        kept = 0 if basis is None else basis.nbytes
+        return kept + sum(each.untyped_storage().nbytes() for each in self.projections) + self.tracker.bookkeeping_bytes
+
+    def line(self) -> SiteLine:
+        exact = self.stored_bytes > 0 and self.basis is None
+        figures = (self.tracker.rank, self.fidelity, exact, self.misses, self.growths, self.resets)
+        return SiteLine(self.full_bytes, self.stored_bytes, self.kept_beside, *figures)
+
+    def closed(self, event: TrackerEvent) -> None:
+        """Take note of what the rule did, and open the next window."""
+        measured = event.centred_fidelity if self.tracker.policy.measure == "centred" else event.fidelity
+        if event.previous_rank and event.sums.values[2]:
+            self.fidelity = measured
+            self.missing = not rule.reaches(measured, self.tracker.policy)
+            self.misses += self.missing
+            self.growths += event.action == "grow"
+            self.resets += event.action == "reset"
+        if self.applications:
+            self.last_rows = self.rows
+            self.tracker.expect(self.applications)
+            self.tracker.restore(self.tracker.snapshot())  # so that the number of drawn rows is that of the new window
+        self.rows = self.applications = self.full_bytes = self.stored_bytes = 0
+        self.forget_projections()
+
+
+class Compression:
+    """What `compress` returns. ::
+
+        laser = compress(model, policy)
+        with laser:                                    # forwards are saved compressed; Q is frozen
+            loss_of(model, batch).backward()
+        optimizer.step(); laser.step()                 # refresh from the step's sketches, grow, reset
+
+    An optimiser step may have several `with`, forwards and backwards (gradient accumulation). Until the first `step` everything is kept
+    exact and starts the bases. Forwards without gradient are left alone: they keep nothing and cost nothing.
+    """
+
+    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, on_miss: OnMiss, storage: Storage, thin: int) -> None:
+        for name, value, kind in (("mode", mode, Mode), ("on_miss", on_miss, OnMiss), ("storage", storage, Storage)):
+            if value not in get_args(kind):
+                raise CompressionError(f"{name} is {' or '.join(map(repr, get_args(kind)))}, not {value!r:.40}")
+        if not isinstance(thin, int) or thin < 1:
+            raise CompressionError(f"thin is a whole number from 1 on, not {thin!r:.40}")
+        self._patches: list[_Patch] = []
+        self._meter: SavedMeter | None = None
+        self.model, self.mode, self.on_miss, self.storage, self.thin = model, mode, on_miss, storage, thin
+        self._linears = find_sites(model)
+        self._chains = dict(_outermost_staged(model)) if mode == "block" else {}
+        if mode == "block" and not self._chains:
+            raise CompressionError(
+                f'{type(model).__name__} has no module with `residual_stages`, which mode "block" needs: use mode="linear", or give it one'
+            )
+        if not self._linears:
+            raise CompressionError(f"{type(model).__name__} has no linear layers to compress")
+        self._names = {layer: name for name, layer in self._linears.items()}
+        inside = {layer for chain in self._chains.values() for layer in chain.modules()}
+        self._alone = {name: layer for name, layer in self._linears.items() if layer not in inside}
+        self._sites: dict[str, _Site] = {}
+        self._ends: dict[str, nn.Linear] = {}  # last layers of stages: rebuilt, so nothing is kept of their inputs
+        self._end_bytes: dict[str, int] = {}
+        self._norm_bytes = 0
+        self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
+        self._plain_bytes: dict[tuple[Any, ...], tuple[int, int]] = {}  # of a chain by name and shape: of all applications once, of each
+        self._plain_seen: set[tuple[Any, ...]] = set()  # in this step
+        self._plain_chains = 0
+        self._owners: dict[frozenset[str], int] | None = None  # of the first, exact step
+        self._owner_rows: dict[str, int] = {}
+        self._measured: tuple[int, int] = (0, 0)
+        self._measured_with: object = None
+        self._steps = 0
+        self._seconds = [0.0, 0.0]
+        self._last: CompressionLedger | None = None
+        self._policy = self._checked(policy)
+
+    # Life
+
+    @property
+    def policy(self) -> LaserPolicy:
+        """The settings of all sites, with their overrides."""
+        return self._policy
+
+    @property
+    def attached(self) -> bool:
+        """Whether forwards are being compressed."""
+        return bool(self._patches)
+
+    @property
+    def bases(self) -> list[Tensor]:
+        """Every Q in force, and every WQ formed in the open step: what the ledger counts beside the coefficients."""
+        bases = [site.tracker.basis for site in self._sites.values() if site.tracker.basis is not None]
+        return bases + [each for site in self._sites.values() for each in site.projections]
+
+    def set_policy(self, policy: LaserPolicy) -> None:
+        """Other settings, from the next `step` on; a site switched off is kept whole from the next forward on."""
+        self._policy = self._checked(policy)
+        for name in list(self._sites):
+            if policy.enabled_for(name):
+                self._sites[name].tracker.set_policy(replace(policy.for_site(name), refresh="supervision"))
+            else:
+                del self._sites[name]
+
+    def __enter__(self) -> Self:
+        if self._patches:
+            raise CompressionError("this compression is already entered: leave it first")
+        for name, module in self.model.named_modules():
+            if getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod"):
+                raise CompressionError(
+                    f"{name or type(module).__name__} is compiled by torch.compile, which would pass compression by: train it uncompiled"
+                )
+        self._casts.clear()
+        for site in self._sites.values():
+            site.forget_projections()
+        if self._measured_with != (setup := self._setup()):
+            self._measured_with = setup
+            self._meter = SavedMeter(lambda: functions.rebuilding.now)
+            self._meter.__enter__()
+        self._patches = [_Patch(layer, self._linear_call(name)) for name, layer in self._alone.items()]
+        self._patches += [_Patch(module, self._chain_call(name)) for name, module in self._chains.items()]
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._unpatch()
+        meter, self._meter = self._meter, None
+        if meter is not None:
+            meter.__exit__(kind, error, trace)
+            self._read(meter)
+
+    def detach(self) -> None:
+        """Give the model its own forwards back and let go of everything held for the open step; bases stay."""
+        self._unpatch()
+        if self._meter is not None:
+            self._meter.__exit__(None, None, None)
+        self._meter = None
+        self._casts.clear()
+        for site in self._sites.values():
+            site.forget_projections()
+
+    def __del__(self) -> None:
+        for patch in self.__dict__.get("_patches", ()):
+            patch.remove()
+
+    def _unpatch(self) -> None:
+        for patch in self._patches:
+            patch.remove()
+        self._patches = []
+
+    def step(self) -> dict[str, TrackerEvent]:
+        """Close the optimiser step: every basis is refreshed from what it has seen, by the policy. Returns the events by site.
+
+        Call it after the last backward of the step. What was saved before keeps the bases it was saved with.
+        """
+        started = perf_counter()
+        self._last = self._ledger()
+        seen = [site for site in self._sites.values() if site.applications and not site.is_small]
+        events = refresh_together([site.tracker for site in seen], [None] * len(seen)) if seen else []
+        told = {site.name: event for site, event in zip(seen, events, strict=True)}
+        for site in seen:
+            site.closed(told[site.name])
+        for site in self._sites.values():
+            if site not in seen and site.applications:
+                site.closed(site.tracker.refresh())
+        self._casts.clear()
+        self._end_bytes, self._norm_bytes, self._plain_chains = {}, 0, 0
+        self._plain_seen.clear()
+        self._steps += 1
+        self._seconds[any(event.action == "reset" for event in events)] += perf_counter() - started
+        return told
+
+    # Forwards
+
+    def _site(self, name: str, dim: int, feeds: int = 1) -> _Site | None:
+        """The site, made when first seen; None where the policy switches it off. feeds: linear layers that read it."""
+        site = self._sites.get(name)
+        if site is None and self._policy.enabled_for(name):
+            site = self._sites[name] = self._new_site(name, dim, feeds)
+        return site
+
+    def _new_site(self, name: str, dim: int, feeds: int) -> _Site:
+        return _Site(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage == "int8", self.thin)
+
+    def _linear_call(self, name: str) -> Callable[..., Tensor]:
+        layer = self._alone[name]
+
+        def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+            fits = torch.is_grad_enabled() and weight.requires_grad and x.shape[-1:] == (layer.in_features,)
+            if not fits or (site := self._site(name, layer.in_features)) is None:
+                return F.linear(x, weight, bias)
+            with _Saving(self._meter, name):
+                return self._product(site, x, weight, bias)
+
+        def call(plain: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+            if not torch.is_grad_enabled():
+                return plain(*args, **kwargs)
+            _refuse_tracing()
+            with _Instead(product):  # whatever weight the layer's own forward hands to F.linear: itself, or a cast of it
+                return plain(*args, **kwargs)
+
+        return call
+
+    def _product(self, site: _Site, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(kind)
+            x, weight, bias = x.to(dtype), self._cast(weight, dtype), None if bias is None else bias.to(dtype)
+            with torch.autocast(kind, enabled=False):
+                return self._product(site, x, weight, bias)
+        basis = site.basis
+        z = site.take(x.detach().reshape(-1, x.shape[-1]))
+        if z is None or basis is None:
+            # A few rows of a large tensor must not keep it alive.
+            return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
+        return functions.linear(x, weight, bias, z, site.projection(weight, None), basis, eight_bits=site.eight_bits)
+
+    def _chain_call(self, name: str) -> Callable[..., Tensor]:
+        module = self._chains[name]
+
+        def call(plain: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+            if not torch.is_grad_enabled():
+                return plain(*args, **kwargs)
+            _refuse_tracing()
+            assert isinstance(module, StagedModule)
+            x, stages = module.residual_stages(*args, **kwargs)
+            if torch.is_autocast_enabled(x.device.type):
+                raise CompressionError('mode="block" computes in the dtype of the activations: leave autocast off, or use mode="linear"')
+            if self._meter is not None:
+                self._plain_chains += self._plain(name, plain, args, kwargs, x)
+            with _Saving(self._meter, CHAIN):
+                return self._chain(name, x, stages)
+
+        return call
+
+    def _chain(self, name: str, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+        boundaries: list[Boundary] = []
+        weights: list[Weights] = []
+        for stage in stages:
+            if _has_bias(stage.first) or _has_bias(stage.last):
+                raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
+            site = self._site(self._names[stage.first], stage.first.in_features)
+            boundaries.append(self._boundary(site, stage.across))
+            first, last = (self._cast(layer.weight, x.dtype) for layer in (stage.first, stage.last))
+            basis = boundaries[-1].basis
+            reads = first if site is None or basis is None else site.projection(stage.first.weight, x.dtype)
+            weights.append(Weights(first, reads, last))
+            self._end_bytes.setdefault(self._names[stage.last], 0)
+            rows = x.numel() // stage.first.in_features
+            self._end_bytes[self._names[stage.last]] += rows * stage.last.in_features * x.itemsize
+            self._norm_bytes += rows * 4  # one fp32 number per row of the norm
+        end = f"{name}.output" if name else "output"
+        boundaries.append(self._boundary(self._site(end, x.shape[-1], feeds=0), False))
+        return functions.chain(x, stages, boundaries, weights)
+
+    def _boundary(self, site: _Site | None, across: bool) -> Boundary:
+        if site is None:
+            return Boundary(lambda rows: None, None, across, self.storage == "int8")
+        return Boundary(site.take, site.basis, across, site.eight_bits and site.basis is not None)
+
+    def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """The weight in `dtype`, cast once per optimiser step."""
+        if weight.dtype == dtype:
+            return weight
+        key = (id(weight), dtype)
+        known = self._casts.get(key)
+        if known is None or known[0] != weight._version:
+            with torch.enable_grad():
+                known = self._casts[key] = (weight._version, weight.to(dtype))
+        return known[1]
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """Bases, standings and counts, of plain values and tensors; for between two steps, after `step`."""
+        if any(site.applications for site in self._sites.values()):
+            raise CompressionError("the optimiser step is still open: call step() before state_dict()")
+        sites = {}
+        for name, site in self._sites.items():
+            now = site.tracker.snapshot()
+            sites[name] = {
+                "dim": now.dim,
+                "basis": now.basis,
+                "standing": asdict(now.standing),
+                "window": now.window,
+                "holds": now.holds,
+                "reference": now.reference,
+                "feeds": site.feeds,
+                "missing": site.missing,
+                "fidelity": site.fidelity,
+                "counts": [site.misses, site.growths, site.resets],
+                "last": [site.last_rows, site.tracker.expected],
+            }
+        # Who saved what uncompressed can only be seen in the first step.
+        owners = None if self._owners is None else [[sorted(names), size] for names, size in self._owners.items()]
+        measured = {"bytes": list(self._measured), "owners": owners, "rows": dict(self._owner_rows)}
+        told = {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds)}
+        return {**told, "measured": measured, "sites": sites}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`; the policy is that of this object. Raises `CompressionError` where it belongs to another model or mode."""
+        try:
+            if state["format"] != FORMAT or state["mode"] != self.mode:
+                raise CompressionError(f"the state is of mode {state['mode']!r:.40} (format {state['format']!r:.20}), not of {self.mode!r}")
+            sites = {}
+            for name, saved in state["sites"].items():
+                width = self._linears[name].in_features if name in self._linears else saved["dim"]
+                basis = saved["basis"]
+                if saved["dim"] != width or (basis is not None and (basis.ndim != 2 or basis.shape[0] != width)):
+                    raise CompressionError(f"site {name!r:.80} has width {width}, the state another: it belongs to another model")
+                if not self._policy.enabled_for(name):
+                    continue
+                site = self._new_site(name, width, saved["feeds"])
+                site.missing, site.fidelity = saved["missing"], saved["fidelity"]
+                site.misses, site.growths, site.resets = saved["counts"]
+                site.last_rows, expected = saved["last"]
+                site.tracker.expect(expected)
+                fields = {key: saved[key] for key in ("window", "holds", "reference")}
+                site.tracker.restore(Snapshot(width, site.tracker.policy, Standing(**saved["standing"]), basis=basis, **fields))
+                sites[name] = site
+            steps, seconds, measured = int(state["steps"]), [float(each) for each in state["seconds"]], state["measured"]
+            owners = measured["owners"] and {frozenset(names): int(size) for names, size in measured["owners"]}
+            saved_bytes, full_bytes = measured["bytes"]
+            rows = dict(measured["rows"])
+        except LaserStudioError:
+            raise
+        except Exception as failure:
+            raise CompressionError(f"this is not a state of activation compression ({type(failure).__name__})") from failure
+        self._sites, self._steps, self._seconds, self._last = sites, steps, seconds, None
+        self._measured, self._owners, self._owner_rows, self._measured_with = (saved_bytes, full_bytes), owners, rows, None
+
+    def _checked(self, policy: LaserPolicy) -> LaserPolicy:
+        names = {name: layer.in_features for name, layer in self._linears.items()}
+        known = [*names, *(f"{name}.output" if name else "output" for name in self._chains)]
+        idle = [pattern for pattern in policy.sites if not any(policy.matches(pattern, name) for name in known)]
+        if idle:
+            raise PolicyError(f"no site is called {', '.join(map(repr, idle))[:200]}; the sites are {', '.join(known)[:400]}")
+        for name, width in names.items():
+            if policy.enabled_for(name):
+                try:
+                    policy.for_site(name).max_rank_for(width)
+                except PolicyError as error:
+                    raise PolicyError(f"site {name}: {error}") from None
+        return policy
+
+    # Bytes
+
+    def ledger(self) -> CompressionLedger:
+        """The bytes of the open optimiser step, or of the last one where nothing has been seen since."""
+        is_open = any(site.applications for site in self._sites.values())
+        return self._ledger() if is_open or self._last is None else replace(self._last, total=self._with_counts(self._last.total))
+
+    def _ledger(self) -> CompressionLedger:
+        sites = {name: site.line() for name, site in self._sites.items()}
+        sites |= {name: SiteLine(size, 0, 0) for name, size in self._end_bytes.items()}
+        full, stored, beside = (
+            sum(getattr(line, name) for line in sites.values()) for name in ("full_bytes", "stored_bytes", "basis_bytes")
+        )
+        return CompressionLedger(self._with_counts(TotalLine(full, stored, beside, norm_bytes=self._norm_bytes)), sites)
+
+    def _with_counts(self, total: TotalLine) -> TotalLine:
+        counts = {name: sum(getattr(site, name) for site in self._sites.values()) for name in ("misses", "growths", "resets")}
+        saved, full = self._measured
+        ordinary, with_reset = self._seconds
+        return replace(
+            total,
+            all_saved_bytes=saved,
+            all_full_bytes=full,
+            steps=self._steps,
+            refresh_seconds=ordinary,
+            reset_seconds=with_reset,
+            **counts,
+        )
+
+    def _setup(self) -> object:
+        """What the bytes of a step depend on, batch aside."""
+        return {
+            name: (site.tracker.rank, site.basis is None, site.tracker.holds_window) for name, site in self._sites.items()
+        } or self._steps
+
+    def _plain(self, name: str, plain: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> int:
+        """Bytes that this application of a chain would save uncompressed, measured on it once per shape.
+
+        What every application saves again (weights in another dtype) is told apart by a second run, and counted with the first.
+        """
+        key = (name, tuple(x.shape), x.dtype)
+        if key not in self._plain_bytes:
+            constants = [each for each in _tensors((args, kwargs)) if not each.requires_grad]
+            excluded = [*self.model.parameters(), *self.model.buffers(), *constants]
+            once = saved_for_backward(lambda: plain(*args, **kwargs), {}, excluded).total
+            twice = saved_for_backward(lambda: (plain(*args, **kwargs), plain(*args, **kwargs)), {}, excluded).total
+            self._plain_bytes[key] = (2 * once - twice, twice - once)
+        shared, own = self._plain_bytes[key]
+        first = key not in self._plain_seen
+        self._plain_seen.add(key)
+        return own + (shared if first else 0)
+
+    def _read(self, meter: SavedMeter) -> None:
+        found = meter.by_owners([*self.model.parameters(), *self.model.buffers(), *self.bases])
+        total = sum(found.values())
+        if not total:
+            self._measured_with = None
+            return
+        beside = sum(site.kept_beside for site in self._sites.values())
+        if self._owners is None:
+            self._owners = found
+            self._owner_rows = {name: site.rows for name, site in self._sites.items()}
+        compressed = {name for name in self._alone if name in self._sites and self._sites[name].basis is not None}
+        own = sum(self._sites[name].stored_bytes for name in compressed)
+        freed = 0.0
+        for owners, size in self._owners.items():
+            sites = owners - {CHAIN}
+            if sites and sites <= compressed:
+                name = next(iter(sites))
+                freed += size * self._sites[name].rows / max(1, self._owner_rows.get(name, 0))
+        own += found.get(frozenset({CHAIN}), 0)
+        self._measured = (total + beside, total - own + round(freed) + self._plain_chains)
+
+
+class _Patch:
+    """Another forward for one module, put into the instance and taken out again; a copy of the module gets its own plain forward."""
+
+    def __init__(self, module: nn.Module, call: Callable[..., Tensor]) -> None:
+        self._module, self._call, self._before = module, call, module.__dict__.get("forward")
+        self._plain: Callable[..., Tensor] = module.forward
+        module.__dict__["forward"] = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return self._call(self._plain, *args, **kwargs)
+
+    def remove(self) -> None:
+        if self._before is None:
+            self._module.__dict__.pop("forward", None)
+        else:
+            self._module.__dict__["forward"] = self._before
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        twin = copy.deepcopy(self._module, memo)
+        return types.MethodType(type(twin).forward, twin)
+
+
+class _Instead(TorchFunctionMode):
+    """While entered, `F.linear` is `product`."""
+
+    def __init__(self, product: Callable[..., Tensor]) -> None:
+        super().__init__()
+        self._product = product
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return (self._product if func is F.linear else func)(*args, **(kwargs or {}))
+
+
+class _Saving:
+    """While entered, what is saved is `owner`'s, for the meter if there is one."""
+
+    def __init__(self, meter: SavedMeter | None, owner: str) -> None:
+        self._meter, self._owner = meter, owner
+
+    def __enter__(self) -> None:
+        if self._meter is not None:
+            self._meter.owner = self._owner
+
+    def __exit__(self, *error: object) -> None:
+        if self._meter is not None:
+            self._meter.owner = ""
+
+
+def _outermost_staged(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
+    if isinstance(model, StagedModule):
+        yield name, model
+        return
+    for child_name, child in model.named_children():
+        yield from _outermost_staged(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _has_bias(layer: nn.Module) -> bool:
+    return getattr(layer, "bias", None) is not None
+
+
+def _tensors(tree: object) -> list[Tensor]:
+    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _refuse_tracing() -> None:
+    if torch.compiler.is_compiling():
+        raise CompressionError("torch.compile cannot trace a compressed forward: train uncompiled")

@@ -1,0 +1,190 @@
+"""Activation compression on TRMs, both variants and both modes: equal values, gradients of plain autograd at k = D, bytes, long runs."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+
+from laser_studio.errors import CompressionError
+from laser_studio.laser import Compression, LaserPolicy, compress
+from laser_studio.trm import TRM, Carry
+from laser_studio.trm.layers import CastLinear
+from tests.trm.helpers import small_batch, small_model
+
+EXACT = LaserPolicy(rank="100%", min_fidelity=0)
+VARIANTS = pytest.mark.parametrize("mlp_t", [False, True], ids=["attention", "mixer"])
+MODES = pytest.mark.parametrize("mode", ["linear", "block"])
+
+
+def supervision_step(model: TRM, carry: Carry, laser: Compression | None = None, size: int = 8) -> tuple[Carry, Tensor, dict[str, Tensor]]:
+    """One step on a small batch: the carry after it, its loss and the gradients."""
+    model.zero_grad()
+    batch = small_batch(size)
+    labels = torch.arange(size * batch["inputs"].shape[1]).view(size, -1) % 7
+
+    def loss_of() -> tuple[Carry, Tensor]:
+        after, out = model(carry, batch)
+        return after, F.cross_entropy(out.logits.float().flatten(0, 1), labels.flatten()) + out.q_halt_logits.sigmoid().sum()
+
+    if laser is None:
+        after, loss = loss_of()
+        loss.backward()
+    else:
+        with laser:
+            after, loss = loss_of()
+            loss.backward()
+    return after, loss.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def worst_error(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    assert found.keys() == wanted.keys()
+    return max(float((found[name] - wanted[name]).norm() / wanted[name].norm().clamp(min=1e-12)) for name in wanted)
+
+
+@VARIANTS
+@MODES
+@pytest.mark.parametrize("part", ["whole", "net"])
+def test_a_complete_basis_gives_autograds_gradients(mlp_t: bool, mode: Any, part: str) -> None:
+    model = small_model(mlp_t=mlp_t)
+    carry = model.initial_carry(small_batch(8))
+    laser = compress(model if part == "whole" else model.net, EXACT, mode=mode)
+    for _ in range(3):
+        _, plain, wanted = supervision_step(model, carry)
+        carry, loss, found = supervision_step(model, carry, laser)
+        assert torch.equal(loss, plain)
+        assert worst_error(found, wanted) < 1e-4
+        laser.step()
+    site = "layers.0.mlp_t.gate_up_proj" if mlp_t else "layers.0.self_attn.qkv_proj"
+    line = laser.ledger().sites[site if part == "net" else f"net.{site}"]
+    assert not line.exact and line.rank == (14 if mlp_t else 32)
+
+
+@VARIANTS
+@MODES
+def test_bfloat16_is_as_near_to_the_fp32_gradient_as_plain_bfloat16(mlp_t: bool, mode: Any) -> None:
+    model, wide = small_model(mlp_t=mlp_t, forward_dtype="bfloat16"), small_model(mlp_t=mlp_t)
+    carry, wide_carry = model.initial_carry(small_batch(8)), wide.initial_carry(small_batch(8))
+    laser = compress(model, EXACT, mode=mode)
+    _, _, wanted = supervision_step(wide, wide_carry)
+    _, loss, plain = supervision_step(model, carry)
+    for _ in range(2):
+        _, other, found = supervision_step(model, carry, laser)
+        laser.step()
+        assert torch.equal(loss, other)
+        for name, exact in wanted.items():
+            errors = [float((each[name] - exact).norm() / exact.norm()) for each in (found, plain)]
+            assert errors[0] < 2 * errors[1] + 0.02, (name, errors)
+
+
+@VARIANTS
+def test_the_mixed_forward_is_the_plain_one_bit_for_bit_at_any_rank(mlp_t: bool) -> None:
+    model = small_model(mlp_t=mlp_t)
+    plain = compressed = model.initial_carry(small_batch(8))
+    laser = compress(model, LaserPolicy(rank=2, min_fidelity=0), mode="block")
+    for _ in range(3):
+        plain, loss, _ = supervision_step(model, plain)
+        compressed, other, _ = supervision_step(model, compressed, laser)
+        laser.step()
+        assert torch.equal(loss, other) and torch.equal(plain.z_H, compressed.z_H)
+
+
+def saved_storages(model: TRM, carry: Carry) -> dict[int, int]:
+    seen: dict[int, Tensor] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        seen.setdefault(tensor.untyped_storage().data_ptr(), tensor.detach())
+        return tensor.detach()
+
+    with saved_tensors_hooks(pack, lambda tensor: tensor):
+        _, out = model(carry, small_batch(32))
+    del out
+    left_out = {
+        each.untyped_storage().data_ptr() for each in [*model.parameters(), *model.buffers(), *(model.rope(14, carry.z_H.device) or ())]
+    }
+    return {address: each.untyped_storage().nbytes() for address, each in seen.items() if address not in left_out}
+
+
+@VARIANTS
+@MODES
+def test_the_ledger_agrees_with_an_independent_measurement(mlp_t: bool, mode: Any) -> None:
+    model = small_model(mlp_t=mlp_t, L_cycles=4)
+    batch = small_batch(32)
+    carry, out = model(model.initial_carry(batch), batch)
+    del out
+    laser = compress(model, LaserPolicy(rank=4, min_fidelity=0), mode=mode)
+    full = sum(saved_storages(model, carry).values())
+    for _ in range(2):
+        with laser:
+            _, out = model(carry, batch)
+            out.logits.sum().backward()
+        beside = laser.ledger().total.basis_bytes
+        laser.step()
+    with laser:
+        seen_by_hooks = sum(saved_storages(model, carry).values())
+        bases = [site.tracker.basis for site in laser._sites.values()]
+        own = [basis.nbytes for basis in bases if basis is not None]
+        own += [each.nbytes for name, site in laser._sites.items() for each in site.projections if mode == "block" and "layers" in name]
+    total = laser.ledger().total
+    # Q, and WQ in block mode, are seen by the hooks; the ledger counts them among what is kept beside the coefficients.
+    wanted = seen_by_hooks - sum(own) + beside
+    table = 0 if mlp_t else 2 * 14 * 8 * 4  # of rotations: a constant of the model, which only the ledger's first measurement counts
+    assert abs(total.all_full_bytes - full) <= table
+    assert abs(total.all_saved_bytes - wanted) <= table
+    if mode == "block":
+        assert 1 - (seen_by_hooks - sum(own)) / full > 0.9
+
+
+@VARIANTS
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "coefficients"])
+def test_eight_bits_take_a_quarter_and_hardly_turn_the_gradient(mlp_t: bool, whole: bool) -> None:
+    """Also with nothing projected: what is kept between stages is then rebuilt from eight bits of every feature."""
+    model = small_model(mlp_t=mlp_t)
+    carry = model.initial_carry(small_batch(8))
+    policy = LaserPolicy(rank="100%", min_fidelity=0, sites={"*": {"enabled": not whole}})
+    laser = compress(model, policy, mode="block", storage="int8")
+    for _ in range(2):
+        _, plain, wanted = supervision_step(model, carry)
+        _, loss, found = supervision_step(model, carry, laser)
+        laser.step()
+    assert torch.equal(loss, plain)
+    first, second = (torch.cat([gradient.flatten() for gradient in each.values()]) for each in (found, wanted))
+    assert float(F.cosine_similarity(first, second, dim=0)) > 0.999 and worst_error(found, wanted) > 1e-4
+    if not whole:
+        line = laser.ledger().sites["net.layers.0.mlp.gate_up_proj"]
+        assert line.stored_bytes == line.full_bytes // 4 + 3 * 4 * 32
+
+
+def test_blocks_under_autocast_are_refused_and_the_model_is_left_as_it_was() -> None:
+    model = small_model()
+    laser = compress(model, EXACT, mode="block")
+    with pytest.raises(CompressionError, match='mode="linear"'), torch.autocast("cpu", torch.bfloat16):
+        supervision_step(model, model.initial_carry(small_batch(8)), laser)
+    assert "forward" not in model.net.__dict__ and all(child._casts is None for child in model.modules() if isinstance(child, CastLinear))
+
+
+@MODES
+def test_gradients_of_several_batches_add_up_within_one_step(mode: Any) -> None:
+    model = small_model()
+    carry = model.initial_carry(small_batch(8))
+    laser = compress(model, EXACT, mode=mode)
+    supervision_step(model, carry, laser)
+    laser.step()
+
+    def accumulated(saving: Compression | None) -> dict[str, Tensor]:
+        model.zero_grad()
+        outputs = []
+        for seed in (2, 5):
+            with saving or nullcontext():
+                outputs.append(model(carry, small_batch(8, seed=seed))[1])
+        for out in outputs:  # both forwards first: the two graphs share what stands for the weights
+            out.logits.square().sum().backward()
+        return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+    assert worst_error(accumulated(laser), accumulated(None)) < 1e-4
+    assert laser.step()["net.layers.0.mlp.gate_up_proj"].sums.values[2] == 2 * 3 * 8 * 14
