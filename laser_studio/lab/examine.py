@@ -66,7 +66,7 @@ def examine(
     """Run `each` held-out puzzles of every difficulty to the trained depth: with exact activations, then with each of `ranks`.
 
     domain, size: the kind of puzzle and its side, such as "sudoku", 6. ranks: as in `LaserPolicy`; a basis starts from each batch's first H
-    cycle, which is read exactly, and follows it at this rank. on_progress: told runs done and runs in all, a run being one puzzle
+    cycle, which is read exactly, and is refreshed after each further one at this rank. on_progress: told runs done and runs in all, a run being one puzzle
     in one arm. Returns None where `should_stop` ended it. Raises `ReportError` or `PolicyError`.
     """
     if domain not in domain_names():
@@ -75,7 +75,8 @@ def examine(
         raise ReportError(f"puzzles of each difficulty: 1 or more, seeds from 0 to {MAX_SEED:,}")
     if len(set(ranks)) != len(ranks):
         raise ReportError("each rank once")
-    policies = [LaserPolicy(rank=rank, max_rank=rank) for rank in ranks]
+    # No fidelity is a miss: a reset at the same rank would be an SVD of a whole batch's window, and gain next to nothing.
+    policies = [LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0) for rank in ranks]
     groups = [Group(difficulty, each, first_seed) for difficulty in difficulties]
     tallies = [[_Tally() for _ in groups] for _ in range(1 + len(ranks))]
     energies: list[list[float]] = [[] for _ in ranks]
