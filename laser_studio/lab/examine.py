@@ -65,9 +65,9 @@ def examine(
 ) -> Report | None:
     """Run `each` held-out puzzles of every difficulty to the trained depth: with exact activations, then with each of `ranks`.
 
-    domain, size: the kind of puzzle and its side, such as "sudoku", 6. ranks: as in `LaserPolicy`; a basis starts from each batch's first H
-    cycle, which is read exactly, and is refreshed after each further one at this rank. on_progress: told runs done and runs in all, a run being one puzzle
-    in one arm. Returns None where `should_stop` ended it. Raises `ReportError` or `PolicyError`.
+    domain, size: the kind of puzzle and its side, such as "sudoku", 6. ranks: as in `LaserPolicy`; a basis starts from each batch's
+    first H cycle, which is read exactly, and is refreshed after each further one at this rank. on_progress: told runs done and runs
+    in all, a run being one puzzle in one arm. Returns None where `should_stop` ended it. Raises `ReportError` or `PolicyError`.
     """
     if domain not in domain_names():
         raise ReportError(f"no report can be made of {domain} tasks: measure the model with `python -m laser_studio evaluate CHECKPOINT`")
