@@ -79,7 +79,7 @@ def examine(
     policies = [LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0) for rank in ranks]
     groups = [Group(difficulty, each, first_seed) for difficulty in difficulties]
     tallies = [[_Tally() for _ in groups] for _ in range(1 + len(ranks))]
-    energies: list[list[float]] = [[] for _ in ranks]
+    energies: list[list[float]] = [[] for _ in tallies]
     failures: list[Failure] = []
     done, total = 0, each * len(groups) * (1 + len(ranks))
     was_training = model.training
@@ -92,7 +92,7 @@ def examine(
                 for arm, policy in enumerate((None, *policies)):
                     if should_stop is not None and should_stop():
                         return None
-                    answers = _answer(model, inputs, labels, policy, energies[arm - 1])
+                    answers = _answer(model, inputs, labels, policy, energies[arm])
                     tally = tallies[arm][place]
                     tally.answers.append(answers)
                     if exact is None:
@@ -110,7 +110,7 @@ def examine(
         task=f"{domain}-{size}x{size}",
         supervision_steps=model.config.halt_max_steps,
         groups=tuple(groups),
-        arms=tuple(_arm(rank, tally, groups, energy) for rank, tally, energy in zip(("", *ranks), tallies, ([], *energies), strict=True)),
+        arms=tuple(_arm(rank, tally, groups, energy) for rank, tally, energy in zip(("", *ranks), tallies, energies, strict=True)),
         halting=_halting(torch.cat([t.joined("halt") for t in plain], 1), torch.cat([t.joined("exact") for t in plain], 1)),
         solved_at=tuple(_solved_at(tally.joined("exact")) for tally in plain),
         failures=tuple(failures),

@@ -103,6 +103,11 @@ def test_progress_is_told_and_a_stop_ends_it(model: TRM) -> None:
     assert not any(module._forward_pre_hooks for module in model.modules())
 
 
+def test_without_ranks_only_exact_activations_are_run(model: TRM) -> None:
+    found = examine(model, "sudoku", 4, each=3, ranks=())
+    assert found is not None and [(arm.rank, arm.energy) for arm in found.arms] == [("", None)]
+
+
 def test_what_cannot_be_evaluated_is_refused(model: TRM) -> None:
     with pytest.raises(ReportError, match="1 or more"):
         examine(model, "sudoku", 4, each=0)
