@@ -193,3 +193,27 @@ function wireTips(root) {
   });
   root.addEventListener("focusout", () => tip.hide());
 }
+
+/** The style sheet is there from the first byte, but Gradio's come after it: of equal rules the last one counts. */
+function styleLast() {
+  const style = $("studio-style");
+  if (style) document.head.append(style);
+}
+
+/** Light or dark, turned over and remembered; `apply` draws the page anew. */
+function turnTheme(apply) {
+  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
+  document.documentElement.dataset.theme = next;
+  try { localStorage.setItem("laser-studio-theme", next); } catch { /* not remembered then */ }
+  apply();
+}
+
+/** Where nothing was chosen here, the theme is the system's, also when that changes. */
+function followSystem(apply) {
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
+    let chosen = null;
+    try { chosen = localStorage.getItem("laser-studio-theme"); } catch { /* follow */ }
+    if (!chosen) document.documentElement.dataset.theme = event.matches ? "dark" : "light";
+    setTimeout(apply); // after Gradio's own listener
+  });
+}

@@ -27,15 +27,15 @@ const evaluation = {
     $("eval-model").addEventListener("change", () => this.choose($("eval-model").value));
     $("eval-run").addEventListener("click", () => this.run());
     $("eval-stop").addEventListener("click", () => this.stop());
-    $("eval-theme").addEventListener("click", () => this.switchTheme());
+    $("eval-theme").addEventListener("click", () => turnTheme(() => this.applyTheme()));
     $("eval-save").addEventListener("click", () => this.save());
     for (const id of ["eval-each", "eval-ranks"]) $(id).addEventListener("keydown", (event) => { if (event.key === "Enter") this.run(); });
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("input, select")) return;
-      if (event.key.toLowerCase() === "d") this.switchTheme();
+      if (event.key.toLowerCase() === "d") turnTheme(() => this.applyTheme());
     });
     $("failures-filter").addEventListener("change", () => this.tellFailures());
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => setTimeout(() => this.applyTheme()));
+    followSystem(() => this.applyTheme());
     const query = new URLSearchParams(location.search);
     if (/^\d{1,4}$/.test(query.get("each") ?? "")) $("eval-each").value = query.get("each");
     if (query.has("ranks")) $("eval-ranks").value = query.get("ranks").slice(0, 80);
@@ -307,18 +307,8 @@ const evaluation = {
     readInk();
     if (this.found) { this.tellCosts(); this.draw(); }
   },
-
-  switchTheme() {
-    const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-    document.documentElement.dataset.theme = next;
-    try { localStorage.setItem("laser-studio-theme", next); } catch { /* not remembered then */ }
-    this.applyTheme();
-  },
 };
 
 window.laserStudio = { ready: true, evaluation };
-{
-  const style = $("studio-style");
-  if (style) document.head.append(style); // after Gradio's own
-}
+styleLast();
 evaluation.start(server);

@@ -160,7 +160,7 @@ function on(name, value) {
     case "share": return share();
     case "python": return copyPython();
     case "help": return help();
-    case "theme": return switchTheme();
+    case "theme": return turnTheme(applyTheme);
     case "speed": player.setSpeed(Number(value)); return sayExtras();
     case "difficulty": {
       if (value === FAILS && !choices.some(([, , of]) => of === FAILS)) {
@@ -316,22 +316,6 @@ function applyTheme() {
   if (zoom.dialog?.open) zoom.show(); // its plot has the colours of the theme it was drawn in
 }
 
-function switchTheme() {
-  const next = document.documentElement.dataset.theme === "dark" ? "light" : "dark";
-  document.documentElement.dataset.theme = next;
-  try { localStorage.setItem("laser-studio-theme", next); } catch { /* not remembered then */ }
-  applyTheme();
-}
-
-function followSystem() {
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", (event) => {
-    let chosen = null;
-    try { chosen = localStorage.getItem("laser-studio-theme"); } catch { /* follow */ }
-    if (!chosen) document.documentElement.dataset.theme = event.matches ? "dark" : "light";
-    setTimeout(applyTheme); // after Gradio's own listener
-  });
-}
-
 const TRANSPORT = new Set(["play", "pause", "step", "back", "restart"]);
 
 function wireKeys() {
@@ -376,7 +360,7 @@ function pageKey(key) {
       const kinds = watched.on(store) ? FIDELITIES.slice(0, 2) : FIDELITIES;
       return () => showKind(kinds[(kinds.indexOf(kindShown) + 1) % kinds.length]);
     }
-    case "d": return switchTheme;
+    case "d": return () => turnTheme(applyTheme);
     default: return null;
   }
 }
@@ -444,12 +428,6 @@ const TIPS = {
   ledger: "history: what time travel really holds. training: what one training step would hold of the linear inputs with these bases.",
 };
 
-/** The style sheet is there from the first byte, but Gradio's come after it: of equal rules the last one counts. */
-function styleLast() {
-  const style = $("studio-style");
-  if (style) document.head.append(style);
-}
-
 function start() {
   styleLast();
   tip.node = $("tip");
@@ -461,7 +439,7 @@ function start() {
   wireTips(document);
   wireKeys();
   wireGoodbye();
-  followSystem();
+  followSystem(applyTheme);
   $("scale-kind").addEventListener("click", switchScale);
   for (const input of document.querySelectorAll("#kinds input")) input.addEventListener("change", () => showKind(input.value));
   for (const input of document.querySelectorAll("#ledger input")) {

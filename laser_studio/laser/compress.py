@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from laser_studio.errors import CompressionError, LaserStudioError, PolicyError
+from laser_studio.errors import CompressionError, LaserStudioError
 from laser_studio.laser import functions, rule
 from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.functions import Boundary, Stage, Weights
@@ -485,17 +485,8 @@ class Compression:
         self._measured, self._owners, self._owner_rows, self._measured_with = (saved_bytes, full_bytes), owners, rows, None
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
-        names = {name: layer.in_features for name, layer in self._linears.items()}
-        known = [*names, *(f"{name}.output" if name else "output" for name in self._chains)]
-        idle = [pattern for pattern in policy.sites if not any(policy.matches(pattern, name) for name in known)]
-        if idle:
-            raise PolicyError(f"no site is called {', '.join(map(repr, idle))[:200]}; the sites are {', '.join(known)[:400]}")
-        for name, width in names.items():
-            if policy.enabled_for(name):
-                try:
-                    policy.for_site(name).max_rank_for(width)
-                except PolicyError as error:
-                    raise PolicyError(f"site {name}: {error}") from None
+        ends = [f"{name}.output" if name else "output" for name in self._chains]
+        policy.check_sites({name: layer.in_features for name, layer in self._linears.items()}, ends)
         return policy
 
     # Bytes

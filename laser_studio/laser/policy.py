@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Literal, Self
@@ -121,6 +121,22 @@ class LaserPolicy:
     def enabled_for(self, name: str) -> bool:
         """False where an override switches site `name` off."""
         return [True, *(override["enabled"] for override in self._overrides(name) if "enabled" in override)][-1]
+
+    def check_sites(self, widths: Mapping[str, int], others: Iterable[str] = ()) -> None:
+        """Raise `PolicyError` where an override speaks of no site, or a site is too narrow for its ranks.
+
+        widths: of the sites by name; others: further names that overrides may speak of.
+        """
+        known = [*widths, *others]
+        idle = [pattern for pattern in self.sites if not any(self.matches(pattern, name) for name in known)]
+        if idle:
+            raise PolicyError(f"no site is called {', '.join(map(repr, idle))[:200]}; the sites are {', '.join(known)[:400]}")
+        for name, width in widths.items():
+            if self.enabled_for(name):
+                try:
+                    self.for_site(name).max_rank_for(width)
+                except PolicyError as error:
+                    raise PolicyError(f"site {name}: {error}") from None
 
     def _overrides(self, name: str) -> list[Mapping[str, Any]]:
         return [override for pattern, override in self.sites.items() if self.matches(pattern, name)]

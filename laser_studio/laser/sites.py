@@ -164,13 +164,5 @@ class SiteTap:
         return SubspaceTracker(self.sites[name].in_features, settings, name=name, keep_windows=self._keep_windows)
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
-        idle = [pattern for pattern in policy.sites if not any(policy.matches(pattern, name) for name in self.sites)]
-        if idle:
-            raise PolicyError(f"no site is called {', '.join(map(repr, idle))[:200]}; the sites are {', '.join(self.sites)[:400]}")
-        for name, layer in self.sites.items():
-            if policy.enabled_for(name):
-                try:
-                    policy.for_site(name).max_rank_for(layer.in_features)
-                except PolicyError as error:
-                    raise PolicyError(f"site {name}: {error}") from None
+        policy.check_sites({name: layer.in_features for name, layer in self.sites.items()})
         return policy

@@ -172,13 +172,12 @@ class Catalogue:
         puzzle, recipe = self.puzzle(name, puzzle_id), read_generated(puzzle_id)
         difficulty = puzzle.difficulty if recipe is None else recipe[0]
         alike = [other for other in self.puzzles(name) if other.difficulty == difficulty]
-        difficulty = difficulty or FIRST_DIFFICULTY
         if alike or recipe is None:
             names = [other.name for other in alike]
             first = names.index(puzzle_id) + 1 if puzzle_id in names else 0
             chosen = [alike[(first + offset) % len(alike)] for offset in range(count)]
             return [(other.name, other) for other in chosen]
-        _, seed = recipe
+        difficulty, seed = recipe
         ids = [generated_id(difficulty, (seed + offset) % (MAX_SEED + 1)) for offset in range(1, count + 1)]
         return [(one, self.puzzle(name, one)) for one in ids]
 
