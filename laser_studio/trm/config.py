@@ -46,6 +46,9 @@ class TRMConfig:
     halt_exploration_prob: float = setting(default=0.1, low=0, high=1, help="Probability of a random minimum of steps in training.")
     rms_norm_eps: float = setting(default=1e-5, low=0, high=1, help="Epsilon of the norm.")
     rope_theta: float = setting(default=10_000.0, low=1, high=1e9, help="RoPE base.")
+    rope_columns: int = setting(
+        default=0, low=0, high=65_536, unit="tokens", help="Tokens in a row of the board, for RoPE by row and column; 0: by place in the sequence."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +68,8 @@ class TRMConfig:
             raise ValueError(f"hidden_size {self.hidden_size} is not divisible by num_heads {self.num_heads}")
         elif self.pos_encodings == "rope" and self.head_dim % 2:
             raise ValueError(f"rope needs an even head width, hidden_size / num_heads is {self.head_dim}")
+        if self.rope_columns and (self.mlp_t or self.pos_encodings != "rope" or self.head_dim % 4):
+            raise ValueError("rope_columns needs attention, pos_encodings rope, and hidden_size / num_heads a multiple of 4")
         if self.pos_encodings == "learned" and self.seq_len is None:
             raise ValueError("learned positions have one row per token: give seq_len")
         if self.puzzle_emb_ndim and self.num_puzzle_identifiers < 1:

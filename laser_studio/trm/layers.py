@@ -91,10 +91,22 @@ def rms_norm(fresh: Tensor, eps: float) -> Tensor:
     return product_into(wide, torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(fresh.dtype)
 
 
-def rope_table(length: int, head_dim: int, theta: float, device: torch.device) -> CosSin:
-    """cos and sign-carrying sin, each (length, 1, head_dim) in fp32, for rotate-half RoPE: x·cos + swap_halves(x)·sin."""
-    frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
-    angle = torch.outer(torch.arange(length, dtype=torch.float32, device=device), frequency)[:, None, :]
+def rope_table(length: int, head_dim: int, theta: float, device: torch.device, *, columns: int = 0, prefix: int = 0) -> CosSin:
+    """cos and sign-carrying sin, each (length, 1, head_dim) in fp32, for rotate-half RoPE: x·cos + swap_halves(x)·sin.
+
+    columns: of a board read row by row, where half the pairs turn by a token's row and half by its column; the `prefix` tokens in
+    front stand on a row of their own above the board. 0: all pairs turn by the place in the sequence.
+    """
+    place = torch.arange(length, dtype=torch.float32, device=device)
+    if columns:
+        cell = place - prefix
+        above = cell < 0
+        row, column = torch.where(above, -1.0, cell.div(columns, rounding_mode="floor")), torch.where(above, place, cell.remainder(columns))
+        frequency = theta ** -(torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim)
+        angle = torch.cat((torch.outer(row, frequency), torch.outer(column, frequency)), dim=-1)[:, None, :]
+    else:
+        frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+        angle = torch.outer(place, frequency)[:, None, :]
     cos, sin = angle.cos(), angle.sin()
     return torch.cat((cos, cos), dim=-1), torch.cat((-sin, sin), dim=-1)
 

@@ -273,7 +273,8 @@ class TRM(nn.Module):
         key = (length, device)
         if key not in self._rope_cache:
             with torch.inference_mode(False):  # a table made in inference mode could not serve a later training step
-                self._rope_cache = {key: rope_table(length, config.head_dim, config.rope_theta, device)}
+                grid = {"columns": config.rope_columns, "prefix": config.prefix_len}
+                self._rope_cache = {key: rope_table(length, config.head_dim, config.rope_theta, device, **grid)}
         return self._rope_cache[key]
 
     def __getstate__(self) -> dict:
