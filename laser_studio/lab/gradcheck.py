@@ -19,8 +19,9 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.losses import supervision_loss
 from laser_studio.laser import Compression, LaserPolicy, compress
-from laser_studio.laser.compress import Mode, Storage
+from laser_studio.laser.compress import Mode
 from laser_studio.laser.ledger import CompressionLedger
+from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM, Carry
 
 Gradients = Mapping[str, Tensor]

@@ -6,32 +6,33 @@ step as a window, the state and the ledger. Knows nothing of TRM: mode "block" r
 
 from __future__ import annotations
 
-import copy
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from laser_studio.errors import CompressionError, LaserStudioError
-from laser_studio.laser import functions, rule
+from laser_studio.laser import functions, int8
+from laser_studio.laser.chain import Boundary, Formed, Stage, Weights, chain, rebuilding
 from laser_studio.laser.event import TrackerEvent
-from laser_studio.laser.functions import Boundary, Stage, Weights
 from laser_studio.laser.ledger import CompressionLedger, SavedMeter, SiteLine, TotalLine, saved_for_backward
+from laser_studio.laser.patches import Instead, Patch, Saving
 from laser_studio.laser.policy import LaserPolicy
+from laser_studio.laser.quantise import Storage
 from laser_studio.laser.rule import Standing
 from laser_studio.laser.sites import find_sites
-from laser_studio.laser.tracker import Snapshot, SubspaceTracker, refresh_together
+from laser_studio.laser.stored_site import OnMiss, StoredSite
+from laser_studio.laser.tracker import Snapshot, refresh_together
 
 Mode = Literal["linear", "block"]
-OnMiss = Literal["stay", "keep_exact"]
-Storage = Literal["exact", "int8"]
+Products = Literal["auto", "float", "int8"]
 FORMAT = 1
 CHAIN = "chain"  # who saves, for the meter, inside residual stages
 
@@ -48,7 +49,14 @@ class StagedModule(Protocol):
 
 
 def compress(
-    model: nn.Module, policy: LaserPolicy, mode: Mode = "block", *, on_miss: OnMiss = "stay", storage: Storage = "exact", thin: int = 1
+    model: nn.Module,
+    policy: LaserPolicy,
+    mode: Mode = "block",
+    *,
+    on_miss: OnMiss = "stay",
+    storage: Storage | Mapping[str, Storage] = "exact",
+    products: Products = "auto",
+    thin: int = 1,
 ) -> Compression:
     """Make the forwards of `model` keep their activations compressed while the returned object is entered.
 
@@ -68,118 +76,17 @@ def compress(
     `StagedModule`, only Z between its stages and rebuilds the rest in backward; linear layers elsewhere are treated as in "linear".
     on_miss: what the next step keeps at a site whose window missed ε: "stay", Z with the basis the rule gives it; "keep_exact", X
     whole until a window no longer misses. What was stored in the missing window itself stays as it was measured.
-    storage: of Z, in the dtype of the activations or as int8 with a scale per column. In mode "block" places between stages that the
-    policy switches off are stored whole, with "int8" in eight bits too.
+    storage: of Z, in the dtype of the activations, as "int8" with a scale per row, or as "int4" with a scale per 32 values; for all, or by
+    patterns of site names, of which the last that fits counts. In mode "block" places between stages that the policy switches off
+    are stored whole, in the same ways; four bits are made for them, and poor for Z.
+    products: of what is stored in few bits, where backward rebuilds and where weight gradients are summed: "int8", "float", or "auto",
+    which is int8 where the device multiplies it faster.
     thin: every so many rows of an application one is looked at for the basis and its fidelity; all are stored. 1 looks at all.
 
     Raises `CompressionError` for a module without anything to compress or compiled by torch.compile, `PolicyError` for a policy
     that does not fit its sites.
     """
-    return Compression(model, policy, mode, on_miss=on_miss, storage=storage, thin=thin)
-
-
-class _Site:
-    """One basis and its bytes: the input of a linear layer, or a place between stages, over all its applications in one step."""
-
-    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int, eight_bits: bool, thin: int) -> None:
-        # A window is an optimiser step, whatever the policy says of recursion steps; its activations must not be held.
-        self.tracker = SubspaceTracker(dim, replace(policy, refresh="supervision"), name=name, hold="gram")
-        self.name, self.on_miss, self.feeds, self.eight_bits, self.thin = name, on_miss, feeds, eight_bits, thin
-        self.missing = False
-        self.fidelity = 1.0
-        self.misses = self.growths = self.resets = 0
-        self.rows = self.last_rows = 0
-        self.applications = 0
-        self.full_bytes = self.stored_bytes = 0
-        self._projections: list[tuple[Tensor, int, Tensor]] = []
-
-    @property
-    def basis(self) -> Tensor | None:
-        """Q (D, k) that is in force for this step; None where X is kept whole."""
-        basis = self.tracker.basis
-        if basis is None or (self.missing and self.on_miss == "keep_exact") or self.is_small:
-            return None
-        return basis
-
-    @property
-    def is_small(self) -> bool:
-        """Whether it sees so few rows in a step that its basis alone would cost more than they do."""
-        return 0 < self.last_rows <= self.tracker.rank
-
-    def take(self, rows: Tensor) -> Tensor | None:
-        """Observe rows (N, D); their coefficients (N, k) in their dtype, None where they are to be kept whole."""
-        basis = self.basis
-        stored = self._observed(rows)
-        self.rows += rows.shape[0]
-        self.applications += 1
-        self.full_bytes += self.feeds * rows.nbytes
-        if basis is None:
-            self.stored_bytes += rows.nbytes
-            return None
-        if stored is None:  # not finite: stored all the same, so that the gradient shows it
-            stored = rows.detach().float() @ basis
-        stored = stored.to(rows.dtype)
-        self.stored_bytes += stored.numel() + 4 * stored.shape[1] if self.eight_bits else stored.nbytes
-        return stored
-
-    def _observed(self, rows: Tensor) -> Tensor | None:
-        """Coefficients of all rows, as the tracker sees them or as every `thin`-th of them; None where there is no basis."""
-        if self.is_small:
-            return None
-        started = self.tracker.basis
-        if self.thin == 1 or started is None or rows.shape[0] < self.thin:
-            return self.tracker.observe(rows).stored
-        with torch.no_grad(), torch.autocast(rows.device.type, enabled=False):
-            stored = rows.detach().float() @ started
-        place = self.applications % self.thin  # in turn, so that no position of a sequence is always left out
-        self.tracker.observe(rows[place :: self.thin], stored[place :: self.thin])
-        return stored
-
-    def projection(self, weight: Tensor, dtype: torch.dtype | None) -> Tensor:
-        """`functions.project` of the weight with the basis in force, one for all applications of this step."""
-        assert self.basis is not None
-        for known, version, projected in self._projections:
-            if known is weight and version == weight._version:
-                return projected
-        with torch.enable_grad():
-            projected = functions.project(weight, self.basis, dtype=dtype)
-        self._projections = [*self._projections[-3:], (weight, weight._version, projected)]
-        return projected
-
-    def forget_projections(self) -> None:
-        self._projections = []
-
-    @property
-    def projections(self) -> list[Tensor]:
-        return [projected for _, _, projected in self._projections]
-
-    @property
-    def kept_beside(self) -> int:
-        """Bytes of basis, WQ and the open window's sketch, sums and rows."""
-        basis = self.tracker.basis
-        kept = 0 if basis is None else basis.nbytes
-        return kept + sum(each.untyped_storage().nbytes() for each in self.projections) + self.tracker.bookkeeping_bytes
-
-    def line(self) -> SiteLine:
-        exact = self.stored_bytes > 0 and self.basis is None
-        figures = (self.tracker.rank, self.fidelity, exact, self.misses, self.growths, self.resets)
-        return SiteLine(self.full_bytes, self.stored_bytes, self.kept_beside, *figures)
-
-    def closed(self, event: TrackerEvent) -> None:
-        """Take note of what the rule did, and open the next window."""
-        measured = event.centred_fidelity if self.tracker.policy.measure == "centred" else event.fidelity
-        if event.previous_rank and event.sums.values[2]:
-            self.fidelity = measured
-            self.missing = not rule.reaches(measured, self.tracker.policy)
-            self.misses += self.missing
-            self.growths += event.action == "grow"
-            self.resets += event.action == "reset"
-        if self.applications:
-            self.last_rows = self.rows
-            self.tracker.expect(self.applications)
-            self.tracker.restore(self.tracker.snapshot())  # so that the number of drawn rows is that of the new window
-        self.rows = self.applications = self.full_bytes = self.stored_bytes = 0
-        self.forget_projections()
+    return Compression(model, policy, mode, on_miss=on_miss, storage=storage, products=products, thin=thin)
 
 
 class Compression:
@@ -194,15 +101,28 @@ class Compression:
     exact and starts the bases. Forwards without gradient are left alone: they keep nothing and cost nothing.
     """
 
-    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, on_miss: OnMiss, storage: Storage, thin: int) -> None:
-        for name, value, kind in (("mode", mode, Mode), ("on_miss", on_miss, OnMiss), ("storage", storage, Storage)):
+    def __init__(
+        self,
+        model: nn.Module,
+        policy: LaserPolicy,
+        mode: Mode,
+        *,
+        on_miss: OnMiss,
+        storage: Storage | Mapping[str, Storage],
+        products: Products,
+        thin: int,
+    ) -> None:
+        by_pattern: dict[str, Storage] = {"*": storage} if isinstance(storage, str) else dict(storage)
+        kinds = [("mode", mode, Mode), ("on_miss", on_miss, OnMiss), ("products", products, Products)]
+        for name, value, kind in (*kinds, *(("storage", value, Storage) for value in by_pattern.values())):
             if value not in get_args(kind):
                 raise CompressionError(f"{name} is {' or '.join(map(repr, get_args(kind)))}, not {value!r:.40}")
         if not isinstance(thin, int) or thin < 1:
             raise CompressionError(f"thin is a whole number from 1 on, not {thin!r:.40}")
-        self._patches: list[_Patch] = []
+        self._patches: list[Patch] = []
         self._meter: SavedMeter | None = None
-        self.model, self.mode, self.on_miss, self.storage, self.thin = model, mode, on_miss, storage, thin
+        self.model, self.mode, self.on_miss, self.products, self.thin = model, mode, on_miss, products, thin
+        self._storage = by_pattern
         self._linears = find_sites(model)
         self._chains = dict(_outermost_staged(model)) if mode == "block" else {}
         if mode == "block" and not self._chains:
@@ -214,11 +134,12 @@ class Compression:
         self._names = {layer: name for name, layer in self._linears.items()}
         inside = {layer for chain in self._chains.values() for layer in chain.modules()}
         self._alone = {name: layer for name, layer in self._linears.items() if layer not in inside}
-        self._sites: dict[str, _Site] = {}
+        self._sites: dict[str, StoredSite] = {}
         self._ends: dict[str, nn.Linear] = {}  # last layers of stages: rebuilt, so nothing is kept of their inputs
         self._end_bytes: dict[str, int] = {}
         self._norm_bytes = 0
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
+        self._formed: WeakValueDictionary[str, Formed] = WeakValueDictionary()  # alive while a graph is that may need it
         self._plain_bytes: dict[tuple[Any, ...], tuple[int, int]] = {}  # of a chain by name and shape: of all applications once, of each
         self._plain_seen: set[tuple[Any, ...]] = set()  # in this step
         self._plain_chains = 0
@@ -245,9 +166,14 @@ class Compression:
 
     @property
     def bases(self) -> list[Tensor]:
-        """Every Q in force, and every WQ formed in the open step: what the ledger counts beside the coefficients."""
+        """Every Q in force and what stands for its WQ: what the ledger counts beside the coefficients."""
         bases = [site.tracker.basis for site in self._sites.values() if site.tracker.basis is not None]
         return bases + [each for site in self._sites.values() for each in site.projections]
+
+    def storage_for(self, name: str) -> Storage:
+        """How coefficients of this site are stored, or the whole where it is switched off."""
+        fitting: list[Storage] = [storage for pattern, storage in self._storage.items() if fnmatchcase(name, pattern)]
+        return fitting[-1] if fitting else "exact"
 
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings, from the next `step` on; a site switched off is kept whole from the next forward on."""
@@ -271,10 +197,10 @@ class Compression:
             site.forget_projections()
         if self._measured_with != (setup := self._setup()):
             self._measured_with = setup
-            self._meter = SavedMeter(lambda: functions.rebuilding.now)
+            self._meter = SavedMeter(lambda: rebuilding.now)
             self._meter.__enter__()
-        self._patches = [_Patch(layer, self._linear_call(name)) for name, layer in self._alone.items()]
-        self._patches += [_Patch(module, self._chain_call(name)) for name, module in self._chains.items()]
+        self._patches = [Patch(layer, self._linear_call(name)) for name, layer in self._alone.items()]
+        self._patches += [Patch(module, self._chain_call(name)) for name, module in self._chains.items()]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -327,15 +253,15 @@ class Compression:
 
     # Forwards
 
-    def _site(self, name: str, dim: int, feeds: int = 1) -> _Site | None:
+    def _site(self, name: str, dim: int, feeds: int = 1) -> StoredSite | None:
         """The site, made when first seen; None where the policy switches it off. feeds: linear layers that read it."""
         site = self._sites.get(name)
         if site is None and self._policy.enabled_for(name):
             site = self._sites[name] = self._new_site(name, dim, feeds)
         return site
 
-    def _new_site(self, name: str, dim: int, feeds: int) -> _Site:
-        return _Site(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage == "int8", self.thin)
+    def _new_site(self, name: str, dim: int, feeds: int) -> StoredSite:
+        return StoredSite(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage_for(name), self.thin)
 
     def _linear_call(self, name: str) -> Callable[..., Tensor]:
         layer = self._alone[name]
@@ -344,19 +270,19 @@ class Compression:
             fits = torch.is_grad_enabled() and weight.requires_grad and x.shape[-1:] == (layer.in_features,)
             if not fits or (site := self._site(name, layer.in_features)) is None:
                 return F.linear(x, weight, bias)
-            with _Saving(self._meter, name):
+            with Saving(self._meter, name):
                 return self._product(site, x, weight, bias)
 
         def call(plain: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
             if not torch.is_grad_enabled():
                 return plain(*args, **kwargs)
             _refuse_tracing()
-            with _Instead(product):  # whatever weight the layer's own forward hands to F.linear: itself, or a cast of it
+            with Instead(product):  # whatever weight the layer's own forward hands to F.linear: itself, or a cast of it
                 return plain(*args, **kwargs)
 
         return call
 
-    def _product(self, site: _Site, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    def _product(self, site: StoredSite, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         kind = x.device.type
         if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
             dtype = torch.get_autocast_dtype(kind)
@@ -368,7 +294,8 @@ class Compression:
         if z is None or basis is None:
             # A few rows of a large tensor must not keep it alive.
             return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
-        return functions.linear(x, weight, bias, z, site.projection(weight, None), basis, eight_bits=site.eight_bits)
+        integers = self._in_integers(x.device)
+        return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, integers=integers)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
         module = self._chains[name]
@@ -379,11 +306,9 @@ class Compression:
             _refuse_tracing()
             assert isinstance(module, StagedModule)
             x, stages = module.residual_stages(*args, **kwargs)
-            if torch.is_autocast_enabled(x.device.type):
-                raise CompressionError('mode="block" computes in the dtype of the activations: leave autocast off, or use mode="linear"')
             if self._meter is not None:
                 self._plain_chains += self._plain(name, plain, args, kwargs, x)
-            with _Saving(self._meter, CHAIN):
+            with Saving(self._meter, CHAIN):
                 return self._chain(name, x, stages)
 
         return call
@@ -391,27 +316,35 @@ class Compression:
     def _chain(self, name: str, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         boundaries: list[Boundary] = []
         weights: list[Weights] = []
+        kind = x.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype != torch.float64 else x.dtype
         for stage in stages:
             if _has_bias(stage.first) or _has_bias(stage.last):
                 raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
             site = self._site(self._names[stage.first], stage.first.in_features)
-            boundaries.append(self._boundary(site, stage.across))
-            first, last = (self._cast(layer.weight, x.dtype) for layer in (stage.first, stage.last))
-            basis = boundaries[-1].basis
-            reads = first if site is None or basis is None else site.projection(stage.first.weight, x.dtype)
+            boundaries.append(self._boundary(self._names[stage.first], site, stage.across))
+            first, last = (self._cast(layer.weight, dtype) for layer in (stage.first, stage.last))
+            reads = first if site is None or boundaries[-1].basis is None else site.projection(stage.first.weight)
             weights.append(Weights(first, reads, last))
             self._end_bytes.setdefault(self._names[stage.last], 0)
             rows = x.numel() // stage.first.in_features
             self._end_bytes[self._names[stage.last]] += rows * stage.last.in_features * x.itemsize
             self._norm_bytes += rows * 4  # one fp32 number per row of the norm
         end = f"{name}.output" if name else "output"
-        boundaries.append(self._boundary(self._site(end, x.shape[-1], feeds=0), False))
-        return functions.chain(x, stages, boundaries, weights)
+        boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False))
+        return chain(x, stages, boundaries, weights, integers=self._in_integers(x.device))
 
-    def _boundary(self, site: _Site | None, across: bool) -> Boundary:
+    def _boundary(self, name: str, site: StoredSite | None, across: bool) -> Boundary:
+        basis, storage = None if site is None else site.basis, self.storage_for(name)
+        formed = self._formed.get(name)
+        if formed is None or formed.basis is not basis:
+            formed = self._formed[name] = Formed(basis)
         if site is None:
-            return Boundary(lambda rows: None, None, across, self.storage == "int8")
-        return Boundary(site.take, site.basis, across, site.eight_bits and site.basis is not None)
+            return Boundary(lambda rows: None, None, across, storage, formed)
+        return Boundary(site.take, basis, across, "exact" if basis is None else storage, formed)
+
+    def _in_integers(self, device: torch.device) -> bool:
+        return self.products == "int8" or (self.products == "auto" and int8.is_fast(device))
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""
@@ -561,54 +494,6 @@ class Compression:
                 freed += size * self._sites[name].rows / max(1, self._owner_rows.get(name, 0))
         own += found.get(frozenset({CHAIN}), 0)
         self._measured = (total + beside, total - own + round(freed) + self._plain_chains)
-
-
-class _Patch:
-    """Another forward for one module, put into the instance and taken out again; a copy of the module gets its own plain forward."""
-
-    def __init__(self, module: nn.Module, call: Callable[..., Tensor]) -> None:
-        self._module, self._call, self._before = module, call, module.__dict__.get("forward")
-        self._plain: Callable[..., Tensor] = module.forward
-        module.__dict__["forward"] = self
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
-        return self._call(self._plain, *args, **kwargs)
-
-    def remove(self) -> None:
-        if self._before is None:
-            self._module.__dict__.pop("forward", None)
-        else:
-            self._module.__dict__["forward"] = self._before
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        twin = copy.deepcopy(self._module, memo)
-        return types.MethodType(type(twin).forward, twin)
-
-
-class _Instead(TorchFunctionMode):
-    """While entered, `F.linear` is `product`."""
-
-    def __init__(self, product: Callable[..., Tensor]) -> None:
-        super().__init__()
-        self._product = product
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return (self._product if func is F.linear else func)(*args, **(kwargs or {}))
-
-
-class _Saving:
-    """While entered, what is saved is `owner`'s, for the meter if there is one."""
-
-    def __init__(self, meter: SavedMeter | None, owner: str) -> None:
-        self._meter, self._owner = meter, owner
-
-    def __enter__(self) -> None:
-        if self._meter is not None:
-            self._meter.owner = self._owner
-
-    def __exit__(self, *error: object) -> None:
-        if self._meter is not None:
-            self._meter.owner = ""
 
 
 def _outermost_staged(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:

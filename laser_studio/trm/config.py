@@ -47,7 +47,11 @@ class TRMConfig:
     rms_norm_eps: float = setting(default=1e-5, low=0, high=1, help="Epsilon of the norm.")
     rope_theta: float = setting(default=10_000.0, low=1, high=1e9, help="RoPE base.")
     rope_columns: int = setting(
-        default=0, low=0, high=65_536, unit="tokens", help="Tokens in a row of the board, for RoPE by row and column; 0: by place in the sequence."
+        default=0,
+        low=0,
+        high=65_536,
+        unit="tokens",
+        help="Tokens in a row of the board, for RoPE by row and column; 0: by place.",
     )
 
     @model_validator(mode="before")

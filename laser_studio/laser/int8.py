@@ -1,0 +1,91 @@
+"""Matrix products in eight-bit integers, for what backward rebuilds and for weight gradients.
+
+What is stored in eight bits need not be turned into floats to be multiplied: processors multiply int8 two to five times as fast as
+floats, sums are exact in int32, and scales of rows and columns factor out. Only what is summed over may not differ in scale.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from laser_studio.laser.quantise import LEVELS, TINY, in_parts, quantise
+
+MOST_SUMMED = (2**31 - 1) // LEVELS["int8"] ** 2  # terms of a product that int32 holds whatever they are
+ALIGNED = 8  # what a GPU's integer products ask of every side but the first, which must be above 16
+
+
+@lru_cache(maxsize=8)
+def is_fast(device: torch.device) -> bool:
+    """Whether this device multiplies int8 faster than floats: a CPU with VNNI, a CUDA device of compute capability 8 or above."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    return device.type == "cpu" and torch.cpu._is_vnni_supported()
+
+
+def rebuilt(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
+    """(N, out) in `dtype`: rows of `quantise(…, "int8")` times Wᵀ, W (out, D) in eight bits with a scale per row."""
+    product = _product(codes, weight[0].T)
+    out = torch.empty(product.shape, dtype=dtype, device=product.device)
+    along = weight[1].T.float()
+    for part in in_parts(product.shape, product.device):
+        out[part] = product[part].float().mul_(scale[part].float()).mul_(along)
+    return out
+
+
+def outer(left: Tensor, right: Tensor, right_scale: Tensor | None = None) -> Tensor:
+    """leftᵀ·right (a, b) in fp32: left (N, a) floats, right (N, b) floats, or codes of `quantise(…, "int8")` with their scales.
+
+    Each column of a float gets a scale; the scales of right's rows, over which is summed, go into left.
+    """
+    total: Tensor | None = None
+    for start in range(0, left.shape[0], MOST_SUMMED):
+        rows = slice(start, start + MOST_SUMMED)
+        a, a_scale = _by_columns(left[rows], None if right_scale is None else right_scale[rows])
+        if right_scale is None:
+            b, b_scale = _by_columns(right[rows], None)
+            part = _product(a.T, b).float().mul_(a_scale[:, None]).mul_(b_scale)
+        else:
+            part = _product(a.T, right[rows]).float().mul_(a_scale[:, None])
+        total = part if total is None else total.add_(part)
+    return left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32) if total is None else total
+
+
+def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """W (out, D) in eight bits with a scale per row, as `rebuilt` wants it."""
+    return quantise(weight, "int8")
+
+
+def _by_columns(x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:
+    """diag(factor)·x as int8 codes (N, a) with a scale per column (a,), fp32."""
+    largest = torch.zeros(x.shape[1], dtype=torch.float32, device=x.device)
+    parts = list(in_parts(x.shape, x.device))
+    for part in parts:
+        size = x[part].abs() if factor is None else (x[part] * factor[part].to(x.dtype)).abs_()
+        torch.maximum(largest, size.amax(0).float(), out=largest)
+    scale = largest.div_(LEVELS["int8"]).clamp_(min=TINY)
+    inverse, codes = scale.reciprocal(), torch.empty(x.shape, dtype=torch.int8, device=x.device)
+    for part in parts:
+        turned = x[part] * inverse
+        codes[part] = (turned if factor is None else turned.mul_(factor[part].float())).round_()
+    return codes, scale
+
+
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    """a (n, m) · b (m, o) of int8, summed in int32."""
+    if min(*a.shape, b.shape[1]) < 2:  # of one row or column torch.int_mm makes something else, not knowing its strides
+        return (a.double() @ b.double()).to(torch.int32)
+    if a.is_cuda:
+        n, o = a.shape[0], b.shape[1]
+        a, b = _padded(a, 2 * ALIGNED + 1 if n <= 2 * ALIGNED else n, ALIGNED), _padded(b.T, ALIGNED, ALIGNED).T
+        return torch._int_mm(a.contiguous(), b.T.contiguous().T)[:n, :o]
+    return torch._int_mm(a, b)
+
+
+def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
+    """x with zeros after its rows up to `rows` (at least a multiple of `ALIGNED` where fewer are asked) and its columns to a multiple."""
+    more_rows = max(rows - x.shape[0], -x.shape[0] % ALIGNED if rows <= ALIGNED else 0)
+    more_columns = -x.shape[1] % columns
+    return torch.nn.functional.pad(x, (0, more_columns, 0, more_rows)) if more_rows or more_columns else x

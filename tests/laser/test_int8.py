@@ -1,0 +1,63 @@
+"""Products in eight bits against exact integer arithmetic in fp64 and against plain products."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from laser_studio.laser import int8
+from laser_studio.laser.quantise import quantise, restored
+from tests.laser.helpers import DEVICES, normal
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 70), inner=st.integers(1, 70), out=st.integers(1, 40), seed=st.integers(0, 99))
+def test_rebuilding_is_the_product_of_what_the_codes_mean(rows: int, inner: int, out: int, seed: int) -> None:
+    x, weight = normal(rows, inner, seed=seed), normal(out, inner, seed=seed + 1)
+    codes, scale = quantise(x, "int8")
+    wanted = restored(codes, scale, inner, torch.float64) @ restored(*quantise(weight, "int8"), inner, torch.float64).T
+    found = int8.rebuilt(codes, scale, quantise(weight, "int8"), torch.float32)
+    assert torch.allclose(found.double(), wanted, rtol=1e-5, atol=1e-5 * float(wanted.abs().max()))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("rows", [3, 500])
+def test_near_the_plain_products(rows: int, device: str) -> None:
+    left, right, weight = normal(rows, 96, seed=0).to(device), normal(rows, 64, seed=1).to(device), normal(80, 64, seed=2).to(device)
+    codes, scale = quantise(right, "int8")
+
+    def error(found: torch.Tensor, wanted: torch.Tensor) -> float:
+        assert found.dtype == torch.float32 and found.shape == wanted.shape
+        return float((found - wanted).norm() / wanted.norm())
+
+    assert error(int8.rebuilt(codes, scale, quantise(weight, "int8"), torch.float32), right @ weight.T) < 0.02
+    assert error(int8.outer(left, right), left.T @ right) < 0.02
+    assert error(int8.outer(left, codes, scale), left.T @ right) < 0.02
+
+
+def test_rows_of_very_different_size_are_summed_by_their_size() -> None:
+    sizes = 10.0 ** torch.arange(-3, 3).repeat_interleave(50)[:, None]
+    left, right = normal(300, 40, seed=3), normal(300, 32, seed=4) * sizes
+    found = int8.outer(left, *quantise(right, "int8"))
+    assert float((found - left.T @ right).norm() / (left.T @ right).norm()) < 0.02
+
+
+def test_a_sum_longer_than_int32_holds_is_taken_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right = torch.full((301, 8), 2.0), torch.full((301, 8), 3.0)
+    whole = int8.outer(left, right)
+    monkeypatch.setattr(int8, "MOST_SUMMED", 100)
+    assert torch.allclose(int8.outer(left, right), whole, rtol=1e-5) and torch.allclose(whole, torch.full((8, 8), 1806.0), rtol=1e-4)
+
+
+def test_what_is_not_finite_shows() -> None:
+    left, right = normal(20, 8, seed=5), normal(20, 8, seed=6)
+    left[3, 2] = float("nan")
+    assert not bool(int8.outer(left, right)[2].isfinite().any())
+    right[4, 1] = float("inf")
+    assert not bool(int8.outer(normal(20, 8, seed=5), *quantise(right, "int8")).isfinite().all())
+
+
+def test_no_rows_give_zeros() -> None:
+    assert not bool(int8.outer(torch.zeros(0, 4), torch.zeros(0, 3)).any())
