@@ -7,6 +7,7 @@ step as a window, the state and the ledger. Knows nothing of TRM: mode "block" r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
 from time import perf_counter
@@ -20,6 +21,7 @@ from torch.nn import functional as F
 
 from laser_studio.errors import CompressionError, LaserStudioError
 from laser_studio.laser import functions, int8
+from laser_studio.laser.budget import IN_FULL, Budget, Choice, Option, Run, choose, cosine_of, flat_gradient
 from laser_studio.laser.chain import Boundary, Formed, Stage, Weights, chain, rebuilding
 from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.ledger import CompressionLedger, SavedMeter, SiteLine, TotalLine, saved_for_backward
@@ -50,9 +52,10 @@ class StagedModule(Protocol):
 
 def compress(
     model: nn.Module,
-    policy: LaserPolicy,
+    policy: LaserPolicy | None = None,
     mode: Mode = "block",
     *,
+    budget: str | None = None,
     on_miss: OnMiss = "stay",
     storage: Storage | Mapping[str, Storage] = "exact",
     products: Products = "auto",
@@ -72,6 +75,9 @@ def compress(
     >>> line.full_bytes, line.stored_bytes, line.rank
     (4096, 1024, 4)
 
+    policy: may be left out with a budget.
+    budget: "cosine=0.99" (with plain autograd's gradient, at least), "bytes=64MiB" or "bytes=3%" (of what plain autograd saves, at most):
+    rank and storage of each site are then found by `Compression.choose`; until it was called, nothing is projected.
     mode: "linear" keeps Z for the input of every linear layer and touches nothing else. "block" keeps, of every module that is a
     `StagedModule`, only Z between its stages and rebuilds the rest in backward; linear layers elsewhere are treated as in "linear".
     on_miss: what the next step keeps at a site whose window missed ε: "stay", Z with the basis the rule gives it; "keep_exact", X
@@ -86,7 +92,10 @@ def compress(
     Raises `CompressionError` for a module without anything to compress or compiled by torch.compile, `PolicyError` for a policy
     that does not fit its sites.
     """
-    return Compression(model, policy, mode, on_miss=on_miss, storage=storage, products=products, thin=thin)
+    if policy is None and budget is None:
+        raise CompressionError("give a policy, or a budget to find one by")
+    wanted = None if budget is None else Budget.read(budget)
+    return Compression(model, policy or LaserPolicy(), mode, budget=wanted, on_miss=on_miss, storage=storage, products=products, thin=thin)
 
 
 class Compression:
@@ -107,6 +116,7 @@ class Compression:
         policy: LaserPolicy,
         mode: Mode,
         *,
+        budget: Budget | None,
         on_miss: OnMiss,
         storage: Storage | Mapping[str, Storage],
         products: Products,
@@ -123,6 +133,7 @@ class Compression:
         self._meter: SavedMeter | None = None
         self.model, self.mode, self.on_miss, self.products, self.thin = model, mode, on_miss, products, thin
         self._storage = by_pattern
+        self.budget, self._chosen = budget, None if budget is None else dict[str, Option]()  # by place; a place not named is in full
         self._linears = find_sites(model)
         self._chains = dict(_outermost_staged(model)) if mode == "block" else {}
         if mode == "block" and not self._chains:
@@ -150,7 +161,7 @@ class Compression:
         self._steps = 0
         self._seconds = [0.0, 0.0]
         self._last: CompressionLedger | None = None
-        self._policy = self._checked(policy)
+        self._policy = self._checked(policy if self._chosen is None else _as_policy(policy, self._chosen))
 
     # Life
 
@@ -172,6 +183,8 @@ class Compression:
 
     def storage_for(self, name: str) -> Storage:
         """How coefficients of this site are stored, or the whole where it is switched off."""
+        if self._chosen is not None:
+            return self._chosen.get(name, IN_FULL).storage
         fitting: list[Storage] = [storage for pattern, storage in self._storage.items() if fnmatchcase(name, pattern)]
         return fitting[-1] if fitting else "exact"
 
@@ -250,6 +263,96 @@ class Compression:
         self._steps += 1
         self._seconds[any(event.action == "reset" for event in events)] += perf_counter() - started
         return told
+
+    # Budget
+
+    def choose(self, runs: Sequence[Run], *, checked: int = 1, rounds: int = 3) -> Choice:
+        """Find rank and storage of each site for the budget, by the gradients of `runs`, and go on with them.
+
+        runs: each makes one forward with its backward on a batch of its own, the same at every call, and leaves weights and other
+        states as they were. The last `checked` of them are measured on; the others, in `rounds` rounds, make the bases, so that these are
+        never of the batch they compress. Gradients that were there stay. Raises `CompressionError` without a budget, inside `with`, or
+        where there are not at least `checked` + 1 runs.
+        """
+        budget = self._able_to_choose(runs, checked)
+        with _kept_gradients(self.model):
+            settled = {rank: self._settled(rank, [*runs[:-checked]] * rounds) for rank in RANKS}
+            measured_on = runs[-checked:]
+
+            def measure(run: int, options: Mapping[str, Option]) -> tuple[Tensor, int]:
+                twin = self._twin(options, settled)
+                gradient = twin._gradient(measured_on[run])
+                return gradient, twin.ledger().total.all_saved_bytes
+
+            full = self._full_bytes(measured_on[0])
+            tried = [Option(None, "int8"), Option(None, "int4"), *(Option(rank, "int8") for rank in RANKS)]
+            choice = choose(budget, list(settled[RANKS[0]]["sites"]), tried, measure, full=full, runs=checked)
+            steps, seconds = self._steps, self._seconds
+            self.load_state_dict(_composed(choice.options, settled))
+            self._steps, self._seconds = steps, seconds
+        return choice
+
+    def hold(self, runs: Sequence[Run], *, checked: int = 1) -> tuple[float, Choice | None]:
+        """The cosine that what was chosen reaches now, least over the last `checked` runs; chosen anew where that misses the budget.
+
+        Between two optimiser steps; arguments and errors as in `choose`.
+        """
+        budget = self._able_to_choose(runs, checked)
+        with _kept_gradients(self.model):
+            twin, exact = self._twin(self._chosen or {}), self._twin({})
+            if self._sites:
+                twin.load_state_dict(self.state_dict())
+            cosine = min(cosine_of(twin._gradient(run), exact._gradient(run)) for run in runs[-checked:])
+        if self._chosen and (budget.cosine is None or cosine >= budget.cosine):
+            return cosine, None
+        return cosine, self.choose(runs, checked=checked)
+
+    @property
+    def chosen(self) -> Mapping[str, Option] | None:
+        """What the budget led to, by place; empty before `choose`, None without a budget."""
+        return None if self._chosen is None else dict(self._chosen)
+
+    def _able_to_choose(self, runs: Sequence[Run], checked: int) -> Budget:
+        if self.budget is None:
+            raise CompressionError('this compression has no budget: compress(model, budget="cosine=0.99")')
+        if self._patches:
+            raise CompressionError("leave the compression first: choosing enters it by itself")
+        if checked < 1 or len(runs) <= checked:
+            raise CompressionError(f"{checked} runs to measure on take at least one more to make the bases of: {len(runs)} are given")
+        return self.budget
+
+    def _twin(self, options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]] | None = None) -> Compression:
+        """Another compression of the same model and mode under these options, with bases of `settled`, states by rank."""
+        twin = Compression(
+            self.model, self._policy, self.mode, budget=self.budget, on_miss="stay", storage="exact", products=self.products, thin=self.thin
+        )
+        twin._plain_bytes = self._plain_bytes
+        if settled is not None:
+            twin.load_state_dict(_composed(options, settled))
+        return twin
+
+    def _settled(self, rank: str, runs: Sequence[Run]) -> dict[str, Any]:
+        """The state after optimiser steps with every site at this rank."""
+        policy = replace(self._policy, rank=rank, max_rank=rank, min_fidelity=0, sites={})
+        twin = Compression(
+            self.model, policy, self.mode, budget=None, on_miss="stay", storage="exact", products=self.products, thin=self.thin
+        )
+        twin._plain_bytes = self._plain_bytes
+        for run in runs:
+            twin._gradient(run)
+            twin.step()
+        return twin.state_dict()
+
+    def _gradient(self, run: Run) -> Tensor:
+        self.model.zero_grad(set_to_none=True)
+        with self:
+            run()
+        return flat_gradient(list(self.model.parameters()))
+
+    def _full_bytes(self, run: Run) -> int:
+        with self._twin({}) as twin:
+            run()
+        return twin.ledger().total.all_full_bytes
 
     # Forwards
 
@@ -382,7 +485,9 @@ class Compression:
         # Who saved what uncompressed can only be seen in the first step.
         owners = None if self._owners is None else [[sorted(names), size] for names, size in self._owners.items()]
         measured = {"bytes": list(self._measured), "owners": owners, "rows": dict(self._owner_rows)}
-        told = {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds)}
+        told: dict[str, Any] = {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds)}
+        if self._chosen is not None:
+            told["chosen"] = {place: [option.rank, option.storage] for place, option in self._chosen.items()}
         return {**told, "measured": measured, "sites": sites}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -390,15 +495,22 @@ class Compression:
         try:
             if state["format"] != FORMAT or state["mode"] != self.mode:
                 raise CompressionError(f"the state is of mode {state['mode']!r:.40} (format {state['format']!r:.20}), not of {self.mode!r}")
+            if ("chosen" in state) != (self.budget is not None):
+                raise CompressionError("the state is of a compression with a budget, this one has none, or the other way round")
+            chosen, policy = None, self._policy
+            if self.budget is not None:
+                chosen = {place: Option(rank, storage) for place, (rank, storage) in state["chosen"].items()}
+                policy = self._checked(_as_policy(self._policy, chosen))
             sites = {}
             for name, saved in state["sites"].items():
                 width = self._linears[name].in_features if name in self._linears else saved["dim"]
                 basis = saved["basis"]
                 if saved["dim"] != width or (basis is not None and (basis.ndim != 2 or basis.shape[0] != width)):
                     raise CompressionError(f"site {name!r:.80} has width {width}, the state another: it belongs to another model")
-                if not self._policy.enabled_for(name):
+                if not policy.enabled_for(name):
                     continue
-                site = self._new_site(name, width, saved["feeds"])
+                storage = self.storage_for(name) if chosen is None else chosen[name].storage
+                site = StoredSite(name, width, policy.for_site(name), self.on_miss, saved["feeds"], storage, self.thin)
                 site.missing, site.fidelity = saved["missing"], saved["fidelity"]
                 site.misses, site.growths, site.resets = saved["counts"]
                 site.last_rows, expected = saved["last"]
@@ -415,6 +527,7 @@ class Compression:
         except Exception as failure:
             raise CompressionError(f"this is not a state of activation compression ({type(failure).__name__})") from failure
         self._sites, self._steps, self._seconds, self._last = sites, steps, seconds, None
+        self._policy, self._chosen = policy, chosen
         self._measured, self._owners, self._owner_rows, self._measured_with = (saved_bytes, full_bytes), owners, rows, None
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
@@ -494,6 +607,32 @@ class Compression:
                 freed += size * self._sites[name].rows / max(1, self._owner_rows.get(name, 0))
         own += found.get(frozenset({CHAIN}), 0)
         self._measured = (total + beside, total - own + round(freed) + self._plain_chains)
+
+
+RANKS = ("50%", "25%", "12.5%")  # that a budget is looked for among
+
+
+def _as_policy(base: LaserPolicy, options: Mapping[str, Option]) -> LaserPolicy:
+    """The rule that holds what was chosen: nothing is projected but at places with a rank, which stays."""
+    ranks = {place: {"enabled": True, "rank": one.rank, "max_rank": one.rank} for place, one in options.items() if one.rank is not None}
+    return replace(base, min_fidelity=0, max_rank=None, sites={"*": {"enabled": False}, **ranks})
+
+
+def _composed(options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """One state of those settled at different ranks: each place's from the one of its rank."""
+    any_rank = next(iter(settled.values()))
+    sites = {place: settled[option.rank]["sites"][place] for place, option in options.items() if option.rank is not None}
+    return {**any_rank, "sites": sites, "chosen": {place: [option.rank, option.storage] for place, option in options.items()}}
+
+
+@contextmanager
+def _kept_gradients(model: nn.Module) -> Iterator[None]:
+    before = [(p, p.grad) for p in model.parameters()]
+    try:
+        yield
+    finally:
+        for p, gradient in before:
+            p.grad = gradient
 
 
 def _outermost_staged(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -1,0 +1,208 @@
+"""Which rank and which storage at which site: the cheapest that stay within a budget of bytes or of gradient error.
+
+Every option of every place is tried on the gradient itself: one backward with only that place stored so, against one with every
+place in full. Errors of places are taken as independent, so that their squares add up; places are then lowered one notch at a time,
+the one first that frees most bytes for the error it adds. What comes out is measured as a whole before it is taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from laser_studio.errors import CompressionError
+from laser_studio.laser.quantise import Storage
+
+Run = Callable[[], object]
+UNITS = {"": 1, "B": 1, "KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+MARGIN = 0.9  # of the squared error asked for: what adding squares leaves out
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At least this cosine with the exact gradient, or at most these bytes saved for backward in one step (share: of plain's)."""
+
+    cosine: float | None = None
+    bytes: float | None = None
+    share: float | None = None
+
+    @classmethod
+    def read(cls, text: str) -> Budget:
+        """ "cosine=0.99", "bytes=64MiB" or "bytes=3%". Raises `CompressionError`."""
+        name, equals, value = (part.strip() for part in text.partition("="))
+        try:
+            if name == "cosine" and equals and 0 < float(value) < 1:
+                return cls(cosine=float(value))
+            if name == "bytes" and equals and value.endswith("%") and 0 < float(value[:-1]) < 100:
+                return cls(share=float(value[:-1]) / 100)
+            if name == "bytes" and equals:
+                number = value.rstrip("BKMGi")
+                if (size := float(number) * UNITS[value[len(number) :].strip()]) >= 1 and math.isfinite(size):
+                    return cls(bytes=size)
+        except (ValueError, KeyError):
+            pass
+        raise CompressionError(f'a budget is "cosine=0.99", "bytes=64MiB" or "bytes=3%", not {text!r:.60}')
+
+    def __str__(self) -> str:
+        if self.cosine is not None:
+            return f"cosine ≥ {self.cosine:g}"
+        return f"bytes ≤ {self.share:.3%} of plain" if self.bytes is None else f"bytes ≤ {self.bytes / 2**20:.2f} MiB"
+
+
+@dataclass(frozen=True)
+class Option:
+    """How one place is kept: coefficients at a rank, a part of the width, or the whole with None; in which storage."""
+
+    rank: str | None
+    storage: Storage
+
+    def __str__(self) -> str:
+        return f"{'whole' if self.rank is None else f'rank {self.rank}'}, {self.storage}"
+
+
+IN_FULL = Option(None, "exact")
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Of one place kept one way, all others in full: bytes freed in one optimiser step, what the basis costs deducted, and the squared
+    relative error of the whole gradient."""
+
+    freed: int
+    error: float
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What was chosen. effects: of every option tried; cosine: of the gradient, least over the runs it was measured on; saved and full:
+    bytes saved for backward in one optimiser step, chosen and by plain autograd; reached: whether the budget holds; runs: forwards with
+    backward it took."""
+
+    budget: Budget
+    options: Mapping[str, Option]
+    effects: Mapping[tuple[str, Option], Effect]
+    cosine: float
+    saved: int
+    full: int
+    reached: bool
+    runs: int
+
+    def __str__(self) -> str:
+        head = f"budget {self.budget}: {'held' if self.reached else 'NOT reached, the nearest taken'}; cosine {self.cosine:.5f}, "
+        head += f"{self.saved / 2**20:.2f} of {self.full / 2**20:.2f} MiB saved ({1 - self.saved / self.full:.2%} gone), {self.runs} runs"
+        width = max(len(name) for name in self.options)
+        lines = [head, f"  {'place':{width}}  {'kept':16} {'freed':>11}  cosine with it alone"]
+        for name, option in self.options.items():
+            effect = self.effects[name, option]
+            lines.append(f"  {name:{width}}  {option!s:16} {effect.freed / 2**20:7.3f} MiB  {_cosine(effect.error):.5f}")
+        return "\n".join(lines)
+
+
+Measure = Callable[[int, Mapping[str, Option]], tuple[Tensor, int]]
+"""Gradient of a run, by its number, as one vector, and the bytes saved for backward in it, under options by place."""
+
+
+def choose(budget: Budget, places: Sequence[str], options: Sequence[Option], measure: Measure, *, full: int, runs: int) -> Choice:
+    """Try every option of every place, then lower places until the budget is reached; see the module's head.
+
+    full: bytes that plain autograd saves in one optimiser step; runs: how many there are to measure on.
+    """
+    count = 0
+
+    def measured(kept: Mapping[str, Option]) -> tuple[list[Tensor], int]:
+        nonlocal count
+        count += runs
+        gradients, sizes = zip(*(measure(run, kept) for run in range(runs)), strict=True)
+        return list(gradients), max(sizes)
+
+    start = dict.fromkeys(places, IN_FULL)
+    exact, in_full = measured(start)
+    effects = {(place, IN_FULL): Effect(0, 0.0) for place in places}
+    for place in places:
+        for option in options:
+            found, saved = measured({**start, place: option})
+            effects[place, option] = Effect(in_full - saved, max(map(_squared_error, found, exact)))
+    ladders = {place: _ladder({option: effects[place, option] for option in (IN_FULL, *options)}) for place in places}
+    path = list(_lowered(ladders, effects))
+    tried: dict[int, tuple[float, int]] = {}
+
+    def whole(step: int) -> tuple[float, int]:
+        if step not in tried:
+            found, saved = measured(path[step])
+            tried[step] = min(_cosine(_squared_error(one, right)) for one, right in zip(found, exact, strict=True)), saved
+        return tried[step]
+
+    if budget.cosine is not None:
+        allowed = MARGIN * (budget.cosine**-2 - 1)
+        errors = [sum(effects[place, option].error for place, option in kept.items()) for kept in path]
+        step = max(number for number, error in enumerate(errors) if error <= allowed)
+        while step and whole(step)[0] < budget.cosine:
+            step -= 1
+        reached = whole(step)[0] >= budget.cosine
+    else:
+        limit = budget.bytes if budget.bytes is not None else (budget.share or 0) * full
+        frees = [sum(effects[place, option].freed for place, option in kept.items()) for kept in path]
+        step = next((number for number, freed in enumerate(frees) if in_full - freed <= limit), len(path) - 1)
+        while step + 1 < len(path) and whole(step)[1] > limit:
+            step += 1
+        reached = whole(step)[1] <= limit
+    cosine, saved = whole(step)
+    return Choice(budget, path[step], effects, cosine, saved, full, reached, count)
+
+
+def _ladder(effects: Mapping[Option, Effect]) -> list[Option]:
+    """From what is in full to what frees most, only options at which bytes are freed for less error than further down."""
+    kept: list[Option] = []
+    for option in sorted(effects, key=lambda one: (effects[one].error, -effects[one].freed)):
+        if kept and effects[option].freed <= effects[kept[-1]].freed:
+            continue  # another frees as much for less
+        while len(kept) > 1 and _price(effects[kept[-2]], effects[kept[-1]]) >= _price(effects[kept[-1]], effects[option]):
+            kept.pop()
+        kept.append(option)
+    return kept
+
+
+def _price(dear: Effect, cheap: Effect) -> float:
+    """Error added per byte freed."""
+    return (cheap.error - dear.error) / (cheap.freed - dear.freed)
+
+
+def _lowered(ladders: Mapping[str, list[Option]], effects: Mapping[tuple[str, Option], Effect]) -> Iterator[dict[str, Option]]:
+    """From every place in full down to its cheapest, one notch of one place at a time, always the one of the lowest price."""
+    notches = dict.fromkeys(ladders, 0)
+    while True:
+        yield {place: ladders[place][notch] for place, notch in notches.items()}
+        left = [place for place, notch in notches.items() if notch + 1 < len(ladders[place])]
+        if not left:
+            return
+        price = {}
+        for place in left:
+            dear, cheap = (effects[place, ladders[place][notches[place] + more]] for more in (0, 1))
+            price[place] = _price(dear, cheap)
+        notches[min(left, key=price.__getitem__)] += 1
+
+
+def cosine_of(found: Tensor, wanted: Tensor) -> float:
+    """Of the angle between two gradients, in fp64; 1 where both are zero."""
+    a, b = found.double(), wanted.double()
+    sizes = float(a.norm()) * float(b.norm())
+    return float(a @ b) / sizes if sizes else float(not a.any() and not b.any())
+
+
+def _squared_error(found: Tensor, wanted: Tensor) -> float:
+    """1/cos² − 1: the squared relative error, what only changes the gradient's length left out."""
+    cosine = cosine_of(found, wanted)
+    return max(0.0, cosine**-2 - 1) if cosine > 0 else math.inf
+
+
+def _cosine(error: float) -> float:
+    return (1 + error) ** -0.5
+
+
+def flat_gradient(parameters: Sequence[Tensor]) -> Tensor:
+    """All gradients as one fp32 vector, zeros where there is none."""
+    return torch.cat([(p.new_zeros(p.shape) if p.grad is None else p.grad).detach().float().flatten() for p in parameters])

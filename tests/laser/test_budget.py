@@ -1,0 +1,163 @@
+"""A budget: the search against brute force over all combinations, and the whole of it on a small model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from laser_studio.errors import CompressionError
+from laser_studio.laser import LaserPolicy, compress
+from laser_studio.laser.budget import IN_FULL, Budget, Choice, Option, choose
+from tests.laser.helpers import normal
+
+OPTIONS = [Option(None, "int8"), Option(None, "int4"), Option("25%", "int8")]
+
+
+@pytest.mark.parametrize(
+    ("text", "budget"),
+    [
+        ("cosine=0.99", Budget(cosine=0.99)),
+        ("bytes=64MiB", Budget(bytes=64 * 2**20)),
+        (" bytes = 2.5 MB", Budget(bytes=2.5e6)),
+        ("bytes=3%", Budget(share=0.03)),
+        ("bytes=1000", Budget(bytes=1000)),
+    ],
+)
+def test_budgets_that_can_be_read(text: str, budget: Budget) -> None:
+    assert Budget.read(text) == budget
+
+
+@pytest.mark.parametrize("text", ["", "cosine", "cosine=1.5", "cosine=nan", "bytes=0", "bytes=inf", "bytes=3 apples", "bytes=-1%", "time=3"])
+def test_budgets_that_cannot_are_refused_with_the_forms_there_are(text: str) -> None:
+    with pytest.raises(CompressionError, match='"cosine=0.99", "bytes=64MiB" or "bytes=3%"'):
+        Budget.read(text)
+
+
+def independent(errors: dict[tuple[str, Option], float], sizes: dict[Option, int]) -> Callable[[int, Mapping[str, Option]], tuple[Tensor, int]]:
+    """Gradients whose errors of places are orthogonal, as the search supposes, of given squared sizes."""
+    places = sorted({place for place, _ in errors})
+
+    def measure(run: int, options: Mapping[str, Option]) -> tuple[Tensor, int]:
+        gradient = torch.zeros(1 + len(places), dtype=torch.float64)
+        gradient[0] = 1
+        for number, place in enumerate(places):
+            gradient[1 + number] = errors.get((place, options[place]), 0.0) ** 0.5
+        return gradient, sum(sizes[options[place]] for place in places) + 100
+
+    return measure
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("text", ["cosine=0.99", "cosine=0.9", "bytes=1400", "bytes=40%", "bytes=99%"])
+def test_the_search_holds_the_budget_and_is_near_the_best_of_all_combinations(seed: int, text: str) -> None:
+    places = ["a", "b", "c", "d"]
+    sizes = {IN_FULL: 1000, OPTIONS[0]: 250, OPTIONS[1]: 140, OPTIONS[2]: 70}
+    draw = iter((normal(len(places), len(OPTIONS), seed=seed).abs() * torch.tensor([1e-4, 1e-2, 2e-2])).flatten().tolist())
+    errors = {(place, option): next(draw) for place in places for option in OPTIONS}
+    measure, budget = independent(errors, sizes), Budget.read(text)
+    choice = choose(budget, places, OPTIONS, measure, full=4100, runs=1)
+    limit = budget.bytes or (budget.share or 0) * 4100
+
+    def all_combinations() -> list[tuple[float, float]]:
+        found = []
+        for kept in product([IN_FULL, *OPTIONS], repeat=len(places)):
+            gradient, saved = measure(0, dict(zip(places, kept, strict=True)))
+            found.append((float(gradient[0] / gradient.norm()), float(saved)))
+        return found
+
+    found = all_combinations()
+    assert choice.reached and (choice.cosine, choice.saved) in [(pytest.approx(cosine), saved) for cosine, saved in found]
+    if budget.cosine is not None:
+        assert choice.cosine >= budget.cosine
+        best = min(saved for cosine, saved in found if cosine >= budget.cosine)
+        assert choice.saved <= best + 250  # one notch of one place
+    else:
+        assert choice.saved <= limit
+        best_error = min(1 - cosine for cosine, saved in found if saved <= limit)
+        assert 1 - choice.cosine <= 3 * best_error + 1e-4
+
+
+def test_what_cannot_be_reached_is_said() -> None:
+    errors = {("a", option): 0.5 for option in OPTIONS}
+    choice = choose(
+        Budget.read("bytes=10"), ["a"], OPTIONS, independent(errors, {IN_FULL: 1000, **dict.fromkeys(OPTIONS, 200)}), full=1100, runs=1
+    )
+    assert not choice.reached and choice.saved == 300 and "NOT reached" in str(choice)
+
+
+class Looped(nn.Module):
+    """Applies one layer again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.layer, self.head = nn.Linear(32, 32), nn.Linear(32, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(4):
+            x = torch.tanh(self.layer(x)) + x
+        return self.head(x)
+
+
+def runs(model: nn.Module, count: int) -> list[Callable[[], object]]:
+    low = normal(3, 32, seed=9)
+    batches = [normal(200, 3, seed=seed) @ low for seed in range(count)]
+
+    def run(x: Tensor) -> object:
+        return model(x).square().mean().backward()
+
+    return [lambda x=x: run(x) for x in batches]  # type: ignore[misc]
+
+
+def test_a_chosen_compression_holds_its_budget_and_goes_on_from_its_state() -> None:
+    model = Looped()
+    laser = compress(model, budget="cosine=0.99", mode="linear")
+    some = runs(model, 4)
+    model.layer.weight.grad = before = torch.ones(32, 32)
+    choice: Choice = laser.choose(some)
+    assert model.layer.weight.grad is before and torch.equal(before, torch.ones(32, 32))
+    assert choice.reached and choice.cosine >= 0.99 and choice.saved < choice.full
+    assert laser.chosen == choice.options and any(option.rank for option in choice.options.values())
+
+    def gradient(of: object) -> Tensor:
+        model.zero_grad()
+        with of:  # type: ignore[attr-defined]
+            some[3]()
+        return model.layer.weight.grad.clone()  # type: ignore[union-attr]
+
+    state = laser.state_dict()
+    other = compress(model, budget="cosine=0.99", mode="linear")
+    other.load_state_dict(state)
+    assert other.chosen == laser.chosen and torch.equal(gradient(laser), gradient(other))
+    assert laser.ledger().total.all_saved_bytes == choice.saved
+    laser.step()
+    cosine, again = laser.hold(some)
+    assert cosine >= 0.99 and again is None
+
+
+def test_before_it_was_chosen_the_gradient_is_plain_autograds() -> None:
+    model = Looped()
+    (run,) = runs(model, 1)
+    run()
+    wanted = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    with compress(model, budget="bytes=10%", mode="linear"):
+        run()
+    assert all(torch.equal(p.grad, wanted[name]) for name, p in model.named_parameters() if p.grad is not None)
+
+
+def test_what_cannot_be_chosen_is_refused() -> None:
+    model = Looped()
+    with pytest.raises(CompressionError, match="has no budget"):
+        compress(model, LaserPolicy(rank=4), mode="linear").choose(runs(model, 2))
+    with pytest.raises(CompressionError, match="at least one more"):
+        compress(model, budget="bytes=10%", mode="linear").choose(runs(model, 1))
+    with pytest.raises(CompressionError, match="policy, or a budget"):
+        compress(model)
+    with pytest.raises(CompressionError, match="with a budget"):
+        compress(model, budget="bytes=10%", mode="linear").load_state_dict(compress(model, LaserPolicy(rank=4), mode="linear").state_dict())
