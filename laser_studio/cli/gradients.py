@@ -16,7 +16,12 @@ def gradcheck(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
     rank: Annotated[list[str] | None, typer.Option(help='Ranks to check, as "25%" or a number; default 50%, 25%, 12.5%.')] = None,
     mode: Annotated[list[str] | None, typer.Option(help="linear, block; default both.")] = None,
-    storage: Annotated[str, typer.Option(help="Of the coefficients: exact, or int8 with a scale per column.")] = "exact",
+    storage: Annotated[str, typer.Option(help="Of coefficients and places kept whole: exact, int8 or int4.")] = "exact",
+    products: Annotated[str, typer.Option(help="Arithmetic on what is kept in few bits: auto, float or int8.")] = "auto",
+    whole: Annotated[bool, typer.Option("--whole", help="Check block mode without bases too: places kept whole, in --storage.")] = False,
+    budget: Annotated[
+        list[str] | None, typer.Option(help='Check what a budget leads to: "cosine=0.99" or "bytes=3%". Without --rank nothing else.')
+    ] = None,
     min_fidelity: Annotated[float, typer.Option(min=0, max=1, help="ε of the policy; 0 holds the rank fixed.")] = 0.0,
     puzzles: Annotated[int, typer.Option(min=1, help="Held-out puzzles whose gradient is checked.")] = 32,
     settle: Annotated[int, typer.Option(min=0, help="Optimiser steps that make the bases; 0: two rounds of supervision steps.")] = 0,
@@ -40,25 +45,32 @@ def gradcheck(
     for one in mode or ():
         if one not in ("linear", "block"):
             raise CompressionError(f"--mode is linear or block, not {one[:40]!r}")
-    if storage not in ("exact", "int8"):
-        raise CompressionError(f"--storage is exact or int8, not {storage[:40]!r}")
+    for option, value, known in (("storage", storage, ("exact", "int8", "int4")), ("products", products, ("auto", "float", "int8"))):
+        if value not in known:
+            raise CompressionError(f"--{option} is {', '.join(known)}, not {value[:40]!r}")
     model = load_checkpoint(checkpoint, device=device)
     chosen = get_task(task or str(model.details.get("task", "")))
     data = chosen.puzzles(4 * puzzles, seed, "held-out")
-    policies = [LaserPolicy(rank=one, min_fidelity=min_fidelity) for one in rank or ("50%", "25%", "12.5%")]
+    alone = (whole or budget) and not rank
+    policies = [] if alone else [LaserPolicy(rank=one, min_fidelity=min_fidelity) for one in rank or ("50%", "25%", "12.5%")]
     typer.echo(f"{chosen.name}: {puzzles} held-out puzzles, seed {seed}; {model.config.halt_max_steps} supervision steps")
+    how = {"storage": storage, "products": products, "batch_size": puzzles, "settle": settle or None, "seed": seed}
     for each in mode or ("linear", "block"):
         for policy in policies:
-            found = check(
-                model, policy, data, mode=each, storage=storage, batch_size=puzzles, settle=settle or None, seed=seed  # type: ignore[arg-type]
-            )  # fmt: skip
-            _show(found, parameters)
+            _show(check(model, policy, data, mode=each, **how), parameters)  # type: ignore[arg-type]
+        if whole and each == "block":
+            _show(check(model, LaserPolicy(sites={"*": {"enabled": False}}), data, mode=each, **how), parameters)  # type: ignore[arg-type]
+        for one in budget or ():
+            _show(check(model, LaserPolicy(), data, mode=each, budget=one, **how), parameters)  # type: ignore[arg-type]
 
 
 def _show(found: GradientCheck, parameters: bool) -> None:
     total = found.ledger.total
+    if found.choice is not None:
+        typer.echo(f"\n{found.choice}")
+    kept = "whole" if found.policy.sites else f"rank {found.policy.rank}, ε {found.policy.min_fidelity:g}"
     typer.echo(
-        f"\n{found.mode}, {found.storage}, rank {found.policy.rank}, ε {found.policy.min_fidelity:g}: "
+        f"\n{found.mode}, {'as chosen' if found.choice else f'{found.storage}, {kept}'}: "
         f"cosine {found.mean_cosine:.4f} in the mean, {found.worst_cosine:.4f} at worst; energy kept {found.fidelity:.4f}"
     )
     typer.echo(

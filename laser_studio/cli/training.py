@@ -25,6 +25,10 @@ def train(
     laser: Annotated[
         bool, typer.Option("--laser", help="Store activations compressed; short for --set laser.enabled=true. Fields of it: --show.")
     ] = False,
+    budget: Annotated[
+        str | None,
+        typer.Option(help='--laser with rank and storage found by "cosine=0.99" or "bytes=3%"; see OUT/choices.txt.'),
+    ] = None,
     device: Device = "auto",
     threads: Threads = 0,
     held_out: Annotated[int, typer.Option(min=1, help="Held-out puzzles of the last evaluation; ARC: at most.")] = 1000,
@@ -38,7 +42,8 @@ def train(
     set_threads(threads)
     where = resolve_device(device)
     changes = [*(change or ()), *(f"train.{name}={value}" for name, value in (("steps", steps), ("seed", seed)) if value is not None)]
-    changes += ["laser.enabled=true"] if laser else []
+    changes += ["laser.enabled=true"] if laser or budget else []
+    changes += [f"laser.budget={budget}"] if budget else []
     chosen = preset if preset != "auto" else "gpu" if where.type == "cuda" else "laptop"
     recipe = get_recipe(task, variant=variant, preset=chosen, file=config, changes=changes)
     if show:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from statistics import fmean
 
@@ -19,11 +20,13 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.losses import supervision_loss
 from laser_studio.laser import Compression, LaserPolicy, compress
-from laser_studio.laser.compress import Mode
+from laser_studio.laser.budget import Choice
+from laser_studio.laser.compress import Mode, Products
 from laser_studio.laser.ledger import CompressionLedger
 from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM, Carry
 
+CHOICE_STEPS = 8  # optimiser steps a budget is chosen on
 Gradients = Mapping[str, Tensor]
 
 
@@ -46,7 +49,8 @@ class StepCheck:
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """One policy. fidelity: energy kept, mean over sites of the last step that made the bases; ledger: of one step at this batch size."""
+    """One policy. fidelity: energy kept, mean over sites of the last step that made the bases; ledger: of one step at this batch size;
+    choice: what a budget led to, for which policy and storage do not count."""
 
     mode: Mode
     storage: Storage
@@ -54,6 +58,7 @@ class GradientCheck:
     steps: tuple[StepCheck, ...]
     fidelity: float
     ledger: CompressionLedger
+    choice: Choice | None = None
 
     @property
     def mean_cosine(self) -> float:
@@ -81,6 +86,8 @@ def gradcheck(
     *,
     mode: Mode = "block",
     storage: Storage = "exact",
+    products: Products = "auto",
+    budget: str | None = None,
     batch_size: int = 32,
     settle: int | None = None,
     seed: int = 0,
@@ -95,8 +102,9 @@ def gradcheck(
     was_training = model.training
     model.eval()  # nothing halts by itself, nothing is drawn
     before = {name: p.grad for name, p in model.named_parameters()}
-    laser = compress(model, policy, mode, storage=storage)
+    laser = compress(model, policy, mode, budget=budget, storage=storage, products=products)
     try:
+        choice = None if budget is None else _chosen(model, laser, data, batch_size, seed)
         fidelity, ledger = _settled(model, laser, data, batch_size, settle or 2 * model.config.halt_max_steps, seed)
         steps = tuple(_checked(model, laser, data.first(batch_size)))
     finally:
@@ -104,7 +112,7 @@ def gradcheck(
         model.train(was_training)
         for name, p in model.named_parameters():
             p.grad = before[name]
-    return GradientCheck(mode, storage, policy, steps, fidelity, ledger)
+    return GradientCheck(mode, storage, policy, steps, fidelity, ledger, choice)
 
 
 def closeness(found: Tensor, wanted: Tensor) -> Closeness:
@@ -141,12 +149,22 @@ def mixed_steps(model: TRM, data: PuzzleSet, batch_size: int, seed: int) -> Iter
         step += 1
 
 
+def _others(data: PuzzleSet, checked: int) -> PuzzleSet:
+    """The puzzles that are not checked."""
+    rows = None if data.identifiers is None else data.identifiers[checked:]
+    return replace(data, inputs=data.inputs[checked:], labels=data.labels[checked:], identifiers=rows)
+
+
+def _chosen(model: TRM, laser: Compression, data: PuzzleSet, batch_size: int, seed: int) -> Choice:
+    """Rank and storage by the budget, measured on puzzles that are not checked."""
+    steps = islice(mixed_steps(model, _others(data, batch_size), batch_size, seed), CHOICE_STEPS)
+    return laser.choose([partial(_forward_backward, model, *step) for step in steps])
+
+
 def _settled(model: TRM, laser: Compression, data: PuzzleSet, batch_size: int, steps: int, seed: int) -> tuple[float, CompressionLedger]:
     """Give `laser` its bases, from puzzles that are not checked."""
-    rows = None if data.identifiers is None else data.identifiers[batch_size:]
-    others = replace(data, inputs=data.inputs[batch_size:], labels=data.labels[batch_size:], identifiers=rows)
     kept = [1.0]
-    for carry, batch in islice(mixed_steps(model, others, batch_size, seed), steps):
+    for carry, batch in islice(mixed_steps(model, _others(data, batch_size), batch_size, seed), steps):
         gradients_of(model, carry, batch, laser)
         events = laser.step()
         kept = [event.fidelity for event in events.values() if event.previous_rank] or kept
@@ -171,9 +189,14 @@ def gradients_of(
     """The carry after one supervision step and the gradients of its loss, which stay in the parameters too; run within `saving`."""
     model.zero_grad(set_to_none=True)
     with saving or nullcontext():
-        after, outputs = model(carry, batch)
-        supervision_loss(outputs, after.current_data["labels"]).total.backward()
+        after = _forward_backward(model, carry, batch)
     return after, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def _forward_backward(model: TRM, carry: Carry, batch: Mapping[str, Tensor]) -> Carry:
+    after, outputs = model(carry, batch)
+    supervision_loss(outputs, after.current_data["labels"]).total.backward()
+    return after
 
 
 def _on_device(model: TRM, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -15,19 +15,22 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from laser_studio.device import device_in_words
-from laser_studio.errors import PolicyError, TrainingError
+from laser_studio.errors import CompressionError, PolicyError, TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.evaluate import Accuracy, evaluate
-from laser_studio.lab.losses import supervision_loss
+from laser_studio.lab.losses import StepLoss, supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
 from laser_studio.laser import Compression, LaserPolicy, compress
+from laser_studio.laser.budget import Budget
+from laser_studio.laser.linalg import private_generator
 from laser_studio.settings import describe, setting, settings
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 from laser_studio.trm.model import Carry
@@ -35,6 +38,10 @@ from laser_studio.trm.model import Carry
 STATE_FILE = "training_state.pt"
 BEST_FOLDER = "best"
 LOG_FILE = "log.csv"
+CHOICE_FILE = "choices.txt"
+FIRST_CHOICE = 3  # step before which a budget is chosen by for the first time
+CHOICE_RUNS = 8  # steps it is chosen on: half of them make bases, the others measure
+LATER = ("budget", "recheck", "products", "whole")  # settings of compression that older runs do not know
 FREE = ("steps", "eval_every", "save_every", "target", "patience", "compile")  # may change between a stop and a resume
 
 
@@ -71,7 +78,21 @@ class LaserSettings:
     mode: Literal["block", "linear"] = setting(
         default="block", help="block rebuilds all but Z between stages; linear stores linear inputs as Z."
     )
-    storage: Literal["exact", "int8"] = setting(default="exact", help="Of coefficients: in the forward's dtype, or in eight bits.")
+    budget: str = setting(
+        default="",
+        help='"cosine=0.99" or "bytes=3%": finds rank and storage of each site, for which those here do not count.',
+    )
+    recheck: int = setting(
+        default=500, low=1, high=10_000_000, unit="optimiser steps", help="Distance at which a budget is measured again."
+    )
+    storage: Literal["exact", "int8", "int4"] = setting(
+        default="exact",
+        help="Of coefficients and places kept whole: the forward's dtype, eight bits, or four (for whole ones).",
+    )
+    products: Literal["auto", "float", "int8"] = setting(
+        default="auto", help="Arithmetic on what is kept in few bits; auto: int8 where the device is faster so."
+    )
+    whole: bool = setting(default=False, help="No bases: keep the places between stages whole, in `storage`; for mode block.")
     on_miss: Literal["stay", "keep_exact"] = setting(
         default="stay", help="What a site keeps after a step below min_fidelity: Z, or X whole."
     )
@@ -83,12 +104,17 @@ class LaserSettings:
 
     def __post_init__(self) -> None:
         self.policy()  # so that a rank that cannot be read is refused before anything is trained
+        if self.budget:
+            try:
+                Budget.read(self.budget)
+            except CompressionError as problem:
+                raise TrainingError(f"laser: {problem}") from None
 
     def policy(self) -> LaserPolicy:
         """The policy of all sites."""
         values = {name: getattr(self, name) for name in ("rank", "max_rank", "min_fidelity", "patience", "growth")}
         try:
-            return LaserPolicy(**values)
+            return LaserPolicy(**values, sites={"*": {"enabled": False}} if self.whole else {})
         except PolicyError as problem:
             raise TrainingError(f"laser: {problem}") from None
 
@@ -135,7 +161,16 @@ class Trainer:
             if settings.compile:
                 raise TrainingError("train.compile and laser.enabled exclude each other: torch.compile would pass compression by")
             how = self.laser_settings
-            self.laser = compress(self.model, how.policy(), how.mode, on_miss=how.on_miss, storage=how.storage)
+            self.laser = compress(
+                self.model,
+                how.policy(),
+                how.mode,
+                budget=how.budget or None,
+                on_miss=how.on_miss,
+                storage=how.storage,
+                products=how.products,
+            )
+        self.choices: list[tuple[int, str]] = []  # of a budget: the step before which each was made, and what it says
         if settings.compile:
             self.model.net.compile()  # in place: the names of the weights stay as they are
         self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
@@ -158,13 +193,13 @@ class Trainer:
     def advance(self) -> float:
         """One optimiser step; returns its loss."""
         started = time.monotonic()
+        if self.laser is not None and self.laser.budget is not None and self._budget_is_due():
+            self._hold_budget(self.laser)
         batch = self._draw()
         if self.carry is None:
             self.carry = self.model.initial_carry(batch)
         with self.laser or nullcontext():
-            carry, outputs = self.model(self.carry, batch)
-            loss = supervision_loss(outputs, carry.current_data["labels"])
-            loss.total.backward()
+            carry, loss = self._loss_backward(self.carry, batch)
         share = self._rate_share()
         for optimiser, rate in ((self.adam, self.settings.lr), (self.sign, self.settings.puzzle_emb_lr)):
             if optimiser is not None:
@@ -182,6 +217,35 @@ class Trainer:
         self.losses.append(value)
         self.seconds += time.monotonic() - started
         return value
+
+    def _budget_is_due(self) -> bool:
+        """At the first steps' end, when samples are at several supervision steps, and then at every so many."""
+        return self.step == FIRST_CHOICE or (self.step > FIRST_CHOICE and self.step % self.laser_settings.recheck == 0)
+
+    def _hold_budget(self, laser: Compression) -> None:
+        """Measure on steps that go on from here with puzzles of a generator of their own: what follows is as if it had not been."""
+        exploration = self.model.exploration
+        assert exploration is not None and self.carry is not None
+        before, carry = exploration.get_state(), self.carry
+        draw = private_generator("budget", self.settings.seed, self.step)
+        runs = []
+        for _ in range(CHOICE_RUNS):
+            batch = self._draw(draw)
+            runs.append(partial(self._loss_backward, carry, batch))
+            with torch.no_grad():
+                carry, _ = self.model(carry, batch)
+        try:
+            _, choice = laser.hold(runs)
+        finally:
+            exploration.set_state(before)
+        if choice is not None:
+            self.choices.append((self.step, str(choice)))
+
+    def _loss_backward(self, carry: Carry, batch: dict[str, torch.Tensor]) -> tuple[Carry, StepLoss]:
+        after, outputs = self.model(carry, batch)
+        loss = supervision_loss(outputs, after.current_data["labels"])
+        loss.total.backward()
+        return after, loss
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -218,8 +282,8 @@ class Trainer:
         self.ema.copy_to(model)
         return model
 
-    def _draw(self) -> dict[str, torch.Tensor]:
-        batch = self.data.sample(self.settings.batch_size, self.sampling, augment=self.settings.augment)
+    def _draw(self, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
+        batch = self.data.sample(self.settings.batch_size, generator or self.sampling, augment=self.settings.augment)
         return {key: value.to(self.device) for key, value in batch.items()}
 
     def _identity(self) -> str:
@@ -229,7 +293,8 @@ class Trainer:
         fixed = {k: v for k, v in asdict(self.settings).items() if k not in FREE and v != default[k].default}
         parts: list[object] = [asdict(self.config), fixed, [stage.start for stage in self.stages]]
         if self.laser_settings.enabled:
-            parts.append(asdict(self.laser_settings))
+            known = describe(LaserSettings)
+            parts.append({k: v for k, v in asdict(self.laser_settings).items() if k not in LATER or v != known[k].default})
         text = json.dumps(parts, sort_keys=True)
         digest = hashlib.sha256(text.encode())
         for stage in self.stages:
@@ -254,6 +319,7 @@ class Trainer:
             "exploration": self.model.exploration.get_state(),
             "recent": list(self.recent),
             "laser": None if self.laser is None else self.laser.state_dict(),
+            "choices": self.choices,
             "losses": self.losses,
             "evaluations": self.evaluations,
         }
@@ -278,6 +344,7 @@ class Trainer:
             self.recent.extend(state["recent"])
             if self.laser is not None:
                 self.laser.load_state_dict(state["laser"])
+            self.choices = [(step, text) for step, text in state.get("choices", [])]
             self.losses, self.evaluations = state["losses"], [(step, exact) for step, exact in state["evaluations"]]
             self.step, self.seconds = state["step"], state["seconds"]
             before = state.get("devices", [])  # absent in states of earlier versions
@@ -319,6 +386,9 @@ def fit(
                 save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]}, half=True)
             _log(folder / LOG_FILE, trainer, accuracy)
             trainer.losses.clear()
+        if trainer.choices and trainer.choices[-1][0] == step - 1:
+            with atomic_path(folder / CHOICE_FILE) as temporary:
+                temporary.write_text("\n\n".join(f"step {number}: {text}" for number, text in trainer.choices) + "\n", encoding="utf-8")
         if on_step is not None:
             left = (time.monotonic() - started) / (step - first) * (settings.steps - step)
             on_step(Progress(step, settings.steps, loss, trainer.training_exact, left, accuracy))

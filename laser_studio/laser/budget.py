@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
 from torch import Tensor
@@ -24,7 +25,7 @@ MARGIN = 0.9  # of the squared error asked for: what adding squares leaves out
 
 @dataclass(frozen=True)
 class Budget:
-    """At least this cosine with the exact gradient, or at most these bytes saved for backward in one step (share: of plain's)."""
+    """At least this mean cosine with the exact gradient, or at most these bytes saved for backward in one step (share: of plain's)."""
 
     cosine: float | None = None
     bytes: float | None = None
@@ -78,21 +79,23 @@ class Effect:
 
 @dataclass(frozen=True)
 class Choice:
-    """What was chosen. effects: of every option tried; cosine: of the gradient, least over the runs it was measured on; saved and full:
-    bytes saved for backward in one optimiser step, chosen and by plain autograd; reached: whether the budget holds; runs: forwards with
-    backward it took."""
+    """What was chosen. effects: of every option tried; cosine, worst: of the gradient, in the mean and least over the runs it was
+    measured on; saved and full: bytes saved for backward in one optimiser step, chosen and by plain autograd; reached: whether the
+    budget holds; runs: forwards with backward it took."""
 
     budget: Budget
     options: Mapping[str, Option]
     effects: Mapping[tuple[str, Option], Effect]
     cosine: float
+    worst: float
     saved: int
     full: int
     reached: bool
     runs: int
 
     def __str__(self) -> str:
-        head = f"budget {self.budget}: {'held' if self.reached else 'NOT reached, the nearest taken'}; cosine {self.cosine:.5f}, "
+        head = f"budget {self.budget}: {'held' if self.reached else 'NOT reached, the nearest taken'}; "
+        head += f"cosine {self.cosine:.5f} ({self.worst:.5f} at worst), "
         head += f"{self.saved / 2**20:.2f} of {self.full / 2**20:.2f} MiB saved ({1 - self.saved / self.full:.2%} gone), {self.runs} runs"
         width = max(len(name) for name in self.options)
         lines = [head, f"  {'place':{width}}  {'kept':16} {'freed':>11}  cosine with it alone"]
@@ -125,15 +128,16 @@ def choose(budget: Budget, places: Sequence[str], options: Sequence[Option], mea
     for place in places:
         for option in options:
             found, saved = measured({**start, place: option})
-            effects[place, option] = Effect(in_full - saved, max(map(_squared_error, found, exact)))
+            effects[place, option] = Effect(in_full - saved, _squared_error(fmean(map(cosine_of, found, exact))))
     ladders = {place: _ladder({option: effects[place, option] for option in (IN_FULL, *options)}) for place in places}
     path = list(_lowered(ladders, effects))
-    tried: dict[int, tuple[float, int]] = {}
+    tried: dict[int, tuple[float, float, int]] = {}
 
-    def whole(step: int) -> tuple[float, int]:
+    def whole(step: int) -> tuple[float, float, int]:
         if step not in tried:
             found, saved = measured(path[step])
-            tried[step] = min(_cosine(_squared_error(one, right)) for one, right in zip(found, exact, strict=True)), saved
+            cosines = list(map(cosine_of, found, exact))
+            tried[step] = fmean(cosines), min(cosines), saved
         return tried[step]
 
     if budget.cosine is not None:
@@ -147,11 +151,11 @@ def choose(budget: Budget, places: Sequence[str], options: Sequence[Option], mea
         limit = budget.bytes if budget.bytes is not None else (budget.share or 0) * full
         frees = [sum(effects[place, option].freed for place, option in kept.items()) for kept in path]
         step = next((number for number, freed in enumerate(frees) if in_full - freed <= limit), len(path) - 1)
-        while step + 1 < len(path) and whole(step)[1] > limit:
+        while step + 1 < len(path) and whole(step)[2] > limit:
             step += 1
-        reached = whole(step)[1] <= limit
-    cosine, saved = whole(step)
-    return Choice(budget, path[step], effects, cosine, saved, full, reached, count)
+        reached = whole(step)[2] <= limit
+    cosine, worst, saved = whole(step)
+    return Choice(budget, path[step], effects, cosine, worst, saved, full, reached, count)
 
 
 def _ladder(effects: Mapping[Option, Effect]) -> list[Option]:
@@ -193,9 +197,8 @@ def cosine_of(found: Tensor, wanted: Tensor) -> float:
     return float(a @ b) / sizes if sizes else float(not a.any() and not b.any())
 
 
-def _squared_error(found: Tensor, wanted: Tensor) -> float:
+def _squared_error(cosine: float) -> float:
     """1/cos² − 1: the squared relative error, what only changes the gradient's length left out."""
-    cosine = cosine_of(found, wanted)
     return max(0.0, cosine**-2 - 1) if cosine > 0 else math.inf
 
 

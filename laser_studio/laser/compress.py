@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
+from statistics import fmean
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -266,15 +267,16 @@ class Compression:
 
     # Budget
 
-    def choose(self, runs: Sequence[Run], *, checked: int = 1, rounds: int = 3) -> Choice:
+    def choose(self, runs: Sequence[Run], *, checked: int | None = None, rounds: int = 2) -> Choice:
         """Find rank and storage of each site for the budget, by the gradients of `runs`, and go on with them.
 
         runs: each makes one forward with its backward on a batch of its own, the same at every call, and leaves weights and other
-        states as they were. The last `checked` of them are measured on; the others, in `rounds` rounds, make the bases, so that these are
-        never of the batch they compress. Gradients that were there stay. Raises `CompressionError` without a budget, inside `with`, or
-        where there are not at least `checked` + 1 runs.
+        states as they were. The last `checked` of them, by default half, are measured on: one batch tells little, cosines differ much
+        between steps. The others, in `rounds` rounds, make the bases, so that these are never of the batch they compress. Gradients
+        that were there stay. Raises `CompressionError` without a budget, inside `with`, or where there are not at least
+        `checked` + 1 runs.
         """
-        budget = self._able_to_choose(runs, checked)
+        budget, checked = self._able_to_choose(runs, checked)
         with _kept_gradients(self.model):
             settled = {rank: self._settled(rank, [*runs[:-checked]] * rounds) for rank in RANKS}
             measured_on = runs[-checked:]
@@ -292,17 +294,17 @@ class Compression:
             self._steps, self._seconds = steps, seconds
         return choice
 
-    def hold(self, runs: Sequence[Run], *, checked: int = 1) -> tuple[float, Choice | None]:
-        """The cosine that what was chosen reaches now, least over the last `checked` runs; chosen anew where that misses the budget.
+    def hold(self, runs: Sequence[Run], *, checked: int | None = None) -> tuple[float, Choice | None]:
+        """The cosine that what was chosen reaches now, mean over the last `checked` runs; chosen anew where that misses the budget.
 
         Between two optimiser steps; arguments and errors as in `choose`.
         """
-        budget = self._able_to_choose(runs, checked)
+        budget, checked = self._able_to_choose(runs, checked)
         with _kept_gradients(self.model):
             twin, exact = self._twin(self._chosen or {}), self._twin({})
             if self._sites:
                 twin.load_state_dict(self.state_dict())
-            cosine = min(cosine_of(twin._gradient(run), exact._gradient(run)) for run in runs[-checked:])
+            cosine = fmean(cosine_of(twin._gradient(run), exact._gradient(run)) for run in runs[-checked:])
         if self._chosen and (budget.cosine is None or cosine >= budget.cosine):
             return cosine, None
         return cosine, self.choose(runs, checked=checked)
@@ -312,14 +314,15 @@ class Compression:
         """What the budget led to, by place; empty before `choose`, None without a budget."""
         return None if self._chosen is None else dict(self._chosen)
 
-    def _able_to_choose(self, runs: Sequence[Run], checked: int) -> Budget:
+    def _able_to_choose(self, runs: Sequence[Run], checked: int | None) -> tuple[Budget, int]:
         if self.budget is None:
             raise CompressionError('this compression has no budget: compress(model, budget="cosine=0.99")')
         if self._patches:
             raise CompressionError("leave the compression first: choosing enters it by itself")
+        checked = max(1, len(runs) // 2) if checked is None else checked
         if checked < 1 or len(runs) <= checked:
             raise CompressionError(f"{checked} runs to measure on take at least one more to make the bases of: {len(runs)} are given")
-        return self.budget
+        return self.budget, checked
 
     def _twin(self, options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]] | None = None) -> Compression:
         """Another compression of the same model and mode under these options, with bases of `settled`, states by rank."""

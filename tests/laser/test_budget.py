@@ -31,13 +31,15 @@ def test_budgets_that_can_be_read(text: str, budget: Budget) -> None:
     assert Budget.read(text) == budget
 
 
-@pytest.mark.parametrize("text", ["", "cosine", "cosine=1.5", "cosine=nan", "bytes=0", "bytes=inf", "bytes=3 apples", "bytes=-1%", "time=3"])
+@pytest.mark.parametrize("text", ["", "cosine", "cosine=1.5", "cosine=nan", "bytes=0", "bytes=inf", "bytes=3 km", "bytes=-1%", "time=3"])
 def test_budgets_that_cannot_are_refused_with_the_forms_there_are(text: str) -> None:
-    with pytest.raises(CompressionError, match='"cosine=0.99", "bytes=64MiB" or "bytes=3%"'):
+    with pytest.raises(CompressionError, match=r'"cosine=0\.99", "bytes=64MiB" or "bytes=3%"'):
         Budget.read(text)
 
 
-def independent(errors: dict[tuple[str, Option], float], sizes: dict[Option, int]) -> Callable[[int, Mapping[str, Option]], tuple[Tensor, int]]:
+def independent(
+    errors: dict[tuple[str, Option], float], sizes: dict[Option, int]
+) -> Callable[[int, Mapping[str, Option]], tuple[Tensor, int]]:
     """Gradients whose errors of places are orthogonal, as the search supposes, of given squared sizes."""
     places = sorted({place for place, _ in errors})
 
@@ -70,7 +72,7 @@ def test_the_search_holds_the_budget_and_is_near_the_best_of_all_combinations(se
         return found
 
     found = all_combinations()
-    assert choice.reached and (choice.cosine, choice.saved) in [(pytest.approx(cosine), saved) for cosine, saved in found]
+    assert choice.reached and any(abs(choice.cosine - cosine) < 1e-9 and choice.saved == saved for cosine, saved in found)
     if budget.cosine is not None:
         assert choice.cosine >= budget.cosine
         best = min(saved for cosine, saved in found if cosine >= budget.cosine)
