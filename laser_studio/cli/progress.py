@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def training_bar(steps: int) -> Iterator[tuple[Any, Observer]]:
-    """The bar over so many optimiser steps, and what a run is to tell it; Ctrl-C asks the run to stop."""
+def training_bar(steps: int, *, quiet: bool = False) -> Iterator[tuple[Any, Observer]]:
+    """The bar over so many optimiser steps, and what a run is to tell it; Ctrl-C asks the run to stop. quiet: no bar, no texts."""
     from tqdm import tqdm
 
     from laser_studio.lab.runs import Observer
 
-    with stop_on_interrupt() as stop, tqdm(total=steps, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
+    with stop_on_interrupt() as stop, tqdm(total=steps, unit="step", mininterval=1.0, dynamic_ncols=True, disable=quiet) as bar:
 
         def on_step(progress: Progress) -> None:
             if bar.n == 0:  # a resumed run: what was done before does not count for the speed
@@ -37,4 +37,5 @@ def training_bar(steps: int) -> Iterator[tuple[Any, Observer]]:
                 bar.reset(total)
             bar.update(done)
 
-        yield bar, Observer(on_text=bar.write, on_step=on_step, on_evaluated=on_evaluated, should_stop=lambda: stop[0])
+        say = (lambda _: None) if quiet else bar.write
+        yield bar, Observer(on_text=say, on_step=on_step, on_evaluated=on_evaluated, should_stop=lambda: stop[0])

@@ -13,6 +13,7 @@ from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.card import export
 from laser_studio.lab.curve import draw_curve
+from laser_studio.lab.distributed import ALONE, Team
 from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.recipes import Recipe
 from laser_studio.lab.train import BEST_FOLDER, LOG_FILE, Progress, Trainer, fit
@@ -43,22 +44,35 @@ class Observer:
 
 
 def run(
-    recipe: Recipe, folder: Path, device: torch.device, *, command: str, held_out: int = 1000, observer: Observer | None = None
+    recipe: Recipe,
+    folder: Path,
+    device: torch.device,
+    *,
+    command: str,
+    held_out: int = 1000,
+    observer: Observer | None = None,
+    team: Team = ALONE,
 ) -> Trained | None:
     """Train a recipe in `folder`, resuming what is there; None where it was stopped before its end.
 
     What is exported to `folder/model` are the averaged weights of the best validation, in half precision, and the accuracy is theirs
-    as read back from disk. The curve is drawn whenever training ends or is stopped after an evaluation.
+    as read back from disk; of several processes the leading one exports, and the others get None. The curve is drawn whenever training
+    ends or is stopped after an evaluation.
     """
     told = observer or Observer()
     wanted = sum(phase.puzzles for phase in recipe.data.phases)
     told.on_text(f"drawing {f'{wanted:,} ' if wanted else ''}training puzzles of {recipe.task.name} …")
-    trainer = Trainer(recipe.model, recipe.train, recipe.stages(folder / SETS_FOLDER), device, recipe.laser)
+    if not team.leads:
+        team.from_leader(None)  # the leading process draws the sets, the others read what it kept
+    stages = recipe.stages(folder / SETS_FOLDER)
+    if team.leads:
+        team.from_leader(True)
+    trainer = Trainer(recipe.model, recipe.train, stages, device, recipe.laser, team)
     validation = recipe.validation(VALIDATION_PUZZLES)
     complete = fit(trainer, validation, folder, on_step=told.on_step, should_stop=told.should_stop)
-    if (folder / LOG_FILE).exists():
+    if team.leads and (folder / LOG_FILE).exists():
         draw_curve(folder / LOG_FILE, folder / CURVE_FILE, title=f"{recipe.task.name}, {recipe.variant}")
-    if not complete:
+    if not complete or not team.leads:
         return None
     best = trainer.best
     if best is None:

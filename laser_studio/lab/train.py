@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -25,6 +25,7 @@ from laser_studio.device import device_in_words
 from laser_studio.errors import CompressionError, PolicyError, TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.data import PuzzleSet
+from laser_studio.lab.distributed import ALONE, Team
 from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.losses import StepLoss, supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
@@ -152,7 +153,11 @@ class Trainer:
         stages: Sequence[Stage],
         device: torch.device,
         laser: LaserSettings | None = None,
+        team: Team = ALONE,
     ) -> None:
+        if settings.batch_size % team.size:
+            raise TrainingError(f"train.batch_size {settings.batch_size} cannot be shared equally by {team.size} processes")
+        self.team = team
         self.config, self.settings, self.stages, self.device = config, settings, tuple(stages), device
         self.laser_settings = laser or LaserSettings()
         self.model = TRM(config, seed=settings.seed).to(device).train()
@@ -169,11 +174,13 @@ class Trainer:
                 on_miss=how.on_miss,
                 storage=how.storage,
                 products=how.products,
+                group=team.group,
             )
         self.choices: list[tuple[int, str]] = []  # of a budget: the step before which each was made, and what it says
         if settings.compile:
             self.model.net.compile()  # in place: the names of the weights stay as they are
         self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
+        self.model.exploration_share = team.rank, team.size
         self.sampling = torch.Generator().manual_seed(settings.seed + 2)
         embedding = [p for name, p in self.model.named_parameters() if name == "embedding.puzzles"]
         others = [p for name, p in self.model.named_parameters() if name != "embedding.puzzles"]
@@ -200,6 +207,7 @@ class Trainer:
             self.carry = self.model.initial_carry(batch)
         with self.laser or nullcontext():
             carry, loss = self._loss_backward(self.carry, batch)
+        self.team.mean_gradients(self.model.parameters())
         share = self._rate_share()
         for optimiser, rate in ((self.adam, self.settings.lr), (self.sign, self.settings.puzzle_emb_lr)):
             if optimiser is not None:
@@ -212,8 +220,8 @@ class Trainer:
         self.ema.update(self.model, self.step)
         self.carry = carry
         self.step += 1
-        self.recent.extend(loss.exact[carry.halted].float().tolist())
-        value = float(loss.total.detach())  # waits for the device, so the time is real
+        self.recent.extend(self.team.whole(loss.exact)[self.team.whole(carry.halted)].float().tolist())
+        value = float(self.team.whole(loss.total.detach()[None]).mean())  # waits for the device, so the time is real
         self.losses.append(value)
         self.seconds += time.monotonic() - started
         return value
@@ -231,7 +239,7 @@ class Trainer:
         runs = []
         for _ in range(CHOICE_RUNS):
             batch = self._draw(draw)
-            runs.append(partial(self._loss_backward, carry, batch))
+            runs.append(partial(self._mean_loss_backward, carry, batch))
             with torch.no_grad():
                 carry, _ = self.model(carry, batch)
         try:
@@ -246,6 +254,10 @@ class Trainer:
         loss = supervision_loss(outputs, after.current_data["labels"])
         loss.total.backward()
         return after, loss
+
+    def _mean_loss_backward(self, carry: Carry, batch: dict[str, torch.Tensor]) -> None:
+        self._loss_backward(carry, batch)
+        self.team.mean_gradients(self.model.parameters())
 
     @property
     def best(self) -> tuple[int, float] | None:
@@ -284,7 +296,7 @@ class Trainer:
 
     def _draw(self, generator: torch.Generator | None = None) -> dict[str, torch.Tensor]:
         batch = self.data.sample(self.settings.batch_size, generator or self.sampling, augment=self.settings.augment)
-        return {key: value.to(self.device) for key, value in batch.items()}
+        return {key: self.team.part(value).to(self.device) for key, value in batch.items()}
 
     def _identity(self) -> str:
         # Settings that only say how long to go on may change between a stop and a resume; all others may not. What is at its
@@ -304,7 +316,7 @@ class Trainer:
         return digest.hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write all state atomically."""
+        """Write all state atomically, that of all processes by the leading one: it can be taken up by any number of them."""
         assert self.carry is not None and self.model.exploration is not None
         state = {
             "identity": self._identity(),
@@ -314,7 +326,7 @@ class Trainer:
             "model": self.model.state_dict(),
             "ema": self.ema.average,
             "adam": self.adam.state_dict(),
-            "carry": {k: getattr(self.carry, k) for k in ("z_H", "z_L", "steps", "halted", "current_data")},
+            "carry": self._whole_carry(self.carry),
             "sampling": self.sampling.get_state(),
             "exploration": self.model.exploration.get_state(),
             "recent": list(self.recent),
@@ -323,8 +335,17 @@ class Trainer:
             "losses": self.losses,
             "evaluations": self.evaluations,
         }
-        with atomic_path(path) as temporary:
-            torch.save(state, temporary)
+        if self.team.leads:
+            with atomic_path(path) as temporary:
+                torch.save(state, temporary)
+
+    def _whole_carry(self, carry: Carry) -> dict[str, Any]:
+        whole: dict[str, Any] = {name: self.team.whole(getattr(carry, name)) for name in ("z_H", "z_L", "steps", "halted")}
+        return whole | {"current_data": {key: self.team.whole(value) for key, value in carry.current_data.items()}}
+
+    def _own_carry(self, whole: dict[str, Any]) -> Carry:
+        data = {key: self.team.part(value) for key, value in whole["current_data"].items()}
+        return Carry(**{name: self.team.part(value) for name, value in whole.items() if name != "current_data"}, current_data=data)
 
     def load(self, path: Path) -> None:
         """Take up a saved state; raises `TrainingError` where it belongs to another run."""
@@ -337,7 +358,7 @@ class Trainer:
             self.model.load_state_dict(state["model"])
             self.ema.load(state["ema"])
             self.adam.load_state_dict(state["adam"])
-            self.carry = Carry(**state["carry"])
+            self.carry = self._own_carry(state["carry"])
             self.sampling.set_state(state["sampling"].cpu())
             assert self.model.exploration is not None
             self.model.exploration.set_state(state["exploration"].cpu())
@@ -368,7 +389,7 @@ def fit(
     On the way it evaluates on `validation`, logs to `log.csv`, keeps the averaged weights of the best evaluation in `best/`, as halves, and
     the whole state in `training_state.pt`. Stops after the current step when `should_stop` says so, saving first.
     """
-    settings, state = trainer.settings, folder / STATE_FILE
+    settings, state, team = trainer.settings, folder / STATE_FILE, trainer.team
     if state.exists():
         trainer.load(state)
     folder.mkdir(parents=True, exist_ok=True)
@@ -377,16 +398,17 @@ def fit(
         loss = trainer.advance()
         step = trainer.step
         done = step == settings.steps
-        stopping = should_stop is not None and should_stop()
+        stopping = team.anyone(should_stop is not None and should_stop())
         if step % settings.eval_every == 0 or done:
             averaged = trainer.averaged()
-            accuracy = evaluate(averaged, validation)
+            accuracy = team.from_leader(evaluate(averaged, validation) if team.leads else None)
             trainer.evaluations.append((step, accuracy.exact[-1]))
-            if trainer.best == trainer.evaluations[-1]:
+            if team.leads and trainer.best == trainer.evaluations[-1]:
                 save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]}, half=True)
-            _log(folder / LOG_FILE, trainer, accuracy)
+            if team.leads:
+                _log(folder / LOG_FILE, trainer, accuracy)
             trainer.losses.clear()
-        if trainer.choices and trainer.choices[-1][0] == step - 1:
+        if team.leads and trainer.choices and trainer.choices[-1][0] == step - 1:
             with atomic_path(folder / CHOICE_FILE) as temporary:
                 temporary.write_text("\n\n".join(f"step {number}: {text}" for number, text in trainer.choices) + "\n", encoding="utf-8")
         if on_step is not None:

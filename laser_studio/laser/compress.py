@@ -32,6 +32,7 @@ from laser_studio.laser.quantise import Storage
 from laser_studio.laser.rule import Standing
 from laser_studio.laser.sites import find_sites
 from laser_studio.laser.stored_site import OnMiss, StoredSite
+from laser_studio.laser.together import Group
 from laser_studio.laser.tracker import Snapshot, refresh_together
 
 Mode = Literal["linear", "block"]
@@ -61,6 +62,7 @@ def compress(
     storage: Storage | Mapping[str, Storage] = "exact",
     products: Products = "auto",
     thin: int = 1,
+    group: Group | None = None,
 ) -> Compression:
     """Make the forwards of `model` keep their activations compressed while the returned object is entered.
 
@@ -88,6 +90,8 @@ def compress(
     are stored whole, in the same ways; four bits are made for them, and poor for Z.
     products: of what is stored in few bits, where backward rebuilds and where weight gradients are summed: "int8", "float", or "auto",
     which is int8 where the device multiplies it faster.
+    group: the processes that train this model together, each with its equal part of every batch: bases, growth and resets are then those of
+    all of them, the same everywhere.
     thin: every so many rows of an application one is looked at for the basis and its fidelity; all are stored. 1 looks at all.
 
     Raises `CompressionError` for a module without anything to compress or compiled by torch.compile, `PolicyError` for a policy
@@ -96,7 +100,8 @@ def compress(
     if policy is None and budget is None:
         raise CompressionError("give a policy, or a budget to find one by")
     wanted = None if budget is None else Budget.read(budget)
-    return Compression(model, policy or LaserPolicy(), mode, budget=wanted, on_miss=on_miss, storage=storage, products=products, thin=thin)
+    how = {"on_miss": on_miss, "storage": storage, "products": products, "thin": thin, "group": group}
+    return Compression(model, policy or LaserPolicy(), mode, budget=wanted, **how)  # type: ignore[arg-type]  # checked there
 
 
 class Compression:
@@ -122,6 +127,7 @@ class Compression:
         storage: Storage | Mapping[str, Storage],
         products: Products,
         thin: int,
+        group: Group | None = None,
     ) -> None:
         by_pattern: dict[str, Storage] = {"*": storage} if isinstance(storage, str) else dict(storage)
         kinds = [("mode", mode, Mode), ("on_miss", on_miss, OnMiss), ("products", products, Products)]
@@ -133,7 +139,7 @@ class Compression:
         self._patches: list[Patch] = []
         self._meter: SavedMeter | None = None
         self.model, self.mode, self.on_miss, self.products, self.thin = model, mode, on_miss, products, thin
-        self._storage = by_pattern
+        self._storage, self.group = by_pattern, group
         self.budget, self._chosen = budget, None if budget is None else dict[str, Option]()  # by place; a place not named is in full
         self._linears = find_sites(model)
         self._chains = dict(_outermost_staged(model)) if mode == "block" else {}
@@ -251,6 +257,8 @@ class Compression:
         started = perf_counter()
         self._last = self._ledger()
         seen = [site for site in self._sites.values() if site.applications and not site.is_small]
+        if self.group is not None and seen:
+            self.group.merge([site.tracker for site in seen])
         events = refresh_together([site.tracker for site in seen], [None] * len(seen)) if seen else []
         told = {site.name: event for site, event in zip(seen, events, strict=True)}
         for site in seen:
@@ -326,25 +334,24 @@ class Compression:
 
     def _twin(self, options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]] | None = None) -> Compression:
         """Another compression of the same model and mode under these options, with bases of `settled`, states by rank."""
-        twin = Compression(
-            self.model, self._policy, self.mode, budget=self.budget, on_miss="stay", storage="exact", products=self.products, thin=self.thin
-        )
-        twin._plain_bytes = self._plain_bytes
+        twin = self._another(self._policy, self.budget)
         if settled is not None:
             twin.load_state_dict(_composed(options, settled))
         return twin
 
     def _settled(self, rank: str, runs: Sequence[Run]) -> dict[str, Any]:
         """The state after optimiser steps with every site at this rank."""
-        policy = replace(self._policy, rank=rank, max_rank=rank, min_fidelity=0, sites={})
-        twin = Compression(
-            self.model, policy, self.mode, budget=None, on_miss="stay", storage="exact", products=self.products, thin=self.thin
-        )
-        twin._plain_bytes = self._plain_bytes
+        twin = self._another(replace(self._policy, rank=rank, max_rank=rank, min_fidelity=0, sites={}), None)
         for run in runs:
             twin._gradient(run)
             twin.step()
         return twin.state_dict()
+
+    def _another(self, policy: LaserPolicy, budget: Budget | None) -> Compression:
+        how = {"products": self.products, "thin": self.thin, "group": self.group}
+        other = Compression(self.model, policy, self.mode, budget=budget, on_miss="stay", storage="exact", **how)  # type: ignore[arg-type]
+        other._plain_bytes = self._plain_bytes
+        return other
 
     def _gradient(self, run: Run) -> Tensor:
         self.model.zero_grad(set_to_none=True)
@@ -366,8 +373,12 @@ class Compression:
             site = self._sites[name] = self._new_site(name, dim, feeds)
         return site
 
+    @property
+    def _share(self) -> tuple[int, int]:
+        return (0, 1) if self.group is None else (self.group.rank, self.group.size)
+
     def _new_site(self, name: str, dim: int, feeds: int) -> StoredSite:
-        return StoredSite(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage_for(name), self.thin)
+        return StoredSite(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage_for(name), self.thin, self._share)
 
     def _linear_call(self, name: str) -> Callable[..., Tensor]:
         layer = self._alone[name]
@@ -513,7 +524,7 @@ class Compression:
                 if not policy.enabled_for(name):
                     continue
                 storage = self.storage_for(name) if chosen is None else chosen[name].storage
-                site = StoredSite(name, width, policy.for_site(name), self.on_miss, saved["feeds"], storage, self.thin)
+                site = StoredSite(name, width, policy.for_site(name), self.on_miss, saved["feeds"], storage, self.thin, self._share)
                 site.missing, site.fidelity = saved["missing"], saved["fidelity"]
                 site.misses, site.growths, site.resets = saved["counts"]
                 site.last_rows, expected = saved["last"]
@@ -569,9 +580,7 @@ class Compression:
 
     def _setup(self) -> object:
         """What the bytes of a step depend on, batch aside."""
-        return {
-            name: (site.tracker.rank, site.basis is None, site.tracker.holds_window) for name, site in self._sites.items()
-        } or self._steps
+        return {name: (site.tracker.rank, site.basis is None, site.tracker.holds_window) for name, site in self._sites.items()}
 
     def _plain(self, name: str, plain: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> int:
         """Bytes that this application of a chain would save uncompressed, measured on it once per shape.

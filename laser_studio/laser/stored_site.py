@@ -24,9 +24,20 @@ OnMiss = Literal["stay", "keep_exact"]
 class StoredSite:
     """One basis and its bytes: the input of a linear layer, or a place between stages, over all its applications in one step."""
 
-    def __init__(self, name: str, dim: int, policy: LaserPolicy, on_miss: OnMiss, feeds: int, storage: Storage, thin: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        policy: LaserPolicy,
+        on_miss: OnMiss,
+        feeds: int,
+        storage: Storage,
+        thin: int,
+        share: tuple[int, int],
+    ) -> None:
         # A window is an optimiser step, whatever the policy says of recursion steps; its activations must not be held.
         self.tracker = SubspaceTracker(dim, replace(policy, refresh="supervision"), name=name, hold="gram")
+        self.tracker.share = share
         self.name, self.on_miss, self.feeds, self.storage, self.thin = name, on_miss, feeds, storage, thin
         self.missing = False
         self.fidelity = 1.0
@@ -47,7 +58,7 @@ class StoredSite:
     @property
     def is_small(self) -> bool:
         """Whether it sees so few rows in a step that its basis alone would cost more than they do."""
-        return 0 < self.last_rows <= self.tracker.rank
+        return 0 < self.last_rows * self.tracker.share[1] <= self.tracker.rank
 
     def take(self, rows: Tensor) -> Tensor | None:
         """Observe rows (N, D); their coefficients (N, k) in their dtype, None where they are to be kept whole."""

@@ -145,6 +145,7 @@ class SubspaceTracker:
         policy.max_rank_for(dim)
         self.dim, self.name, self.keep_windows, self._hold = dim, name, keep_windows, hold
         self.expected = 1
+        self.share = 0, 1  # which of how many processes this is, each of which observes its part of the rows
         self.device = None if device is None else torch.device(device)
         self._orders: dict[tuple[int, int], list[Tensor]] = {}
         self._state, self._open = Snapshot(dim, policy), EMPTY
@@ -327,15 +328,20 @@ class SubspaceTracker:
 
     def _sample(self, rows: Tensor) -> tuple[tuple[Tensor, float], ...]:
         """Rows of this observation for growth, each with the number it stands for: in turn by a random order, so that all get theirs."""
-        count = rows.shape[0]
+        (own, processes), count = self.share, rows.shape[0]
         if not self._draws or not count:
             return ()
         order = self._orders.get(key := (count, self._draws))
         if order is None:
-            generator = private_generator(self.policy.seed, self.name, "rows", count)
-            order = self._orders[key] = list(torch.randperm(count, generator=generator).to(rows.device).split(self._draws))
+            generator = private_generator(self.policy.seed, self.name, "rows", count * processes)
+            order = self._orders[key] = list(torch.randperm(count * processes, generator=generator).to(rows.device).split(self._draws))
         chosen = order[(self._state.window * STRIDE + len(self._open.parts)) % len(order)]
-        return ((rows.index_select(0, chosen), count / chosen.shape[0]),)
+        weight = count * processes / chosen.shape[0]
+        if processes == 1:
+            return ((rows.index_select(0, chosen), weight),)
+        here = chosen - own * count  # rows of other processes stay zero until all are added up
+        mine = (here >= 0) & (here < count)
+        return ((rows.index_select(0, here.clamp(0, count - 1)) * mine[:, None], weight),)
 
     # Closing a window
 

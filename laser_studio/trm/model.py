@@ -120,7 +120,8 @@ class TRM(nn.Module):
     torch.Size([1, 36, 8])
 
     `seed` draws the initial weights from a private generator. `exploration` may hold the generator of the halting
-    exploration (on the model's device); without one a private generator seeded with 0 is made at first need.
+    exploration (on the model's device); without one a private generator seeded with 0 is made at first need. `exploration_share` says which
+    of how many equal parts of a batch this model sees, where several processes with equal generators share one.
     `details` tells where the weights come from; `load_checkpoint` fills it.
     """
 
@@ -139,6 +140,7 @@ class TRM(nn.Module):
         self.register_buffer("H_init", torch.empty(config.hidden_size, dtype=self.forward_dtype))
         self.register_buffer("L_init", torch.empty(config.hidden_size, dtype=self.forward_dtype))
         self.exploration: torch.Generator | None = None
+        self.exploration_share = 0, 1
         self.details: dict[str, Any] = {}
         self._rope_cache: dict[tuple[int, torch.device], CosSin] = {}
         if self.H_init.device.type != "meta":
@@ -248,8 +250,10 @@ class TRM(nn.Module):
         wants_to_stop = q_halt > 0 if config.no_ACT_continue else q_halt > q_continue
         if self.exploration is None:
             self.exploration = torch.Generator(q_halt.device).manual_seed(0)
-        explores = torch.rand(q_halt.shape, generator=self.exploration, device=q_halt.device) < config.halt_exploration_prob
-        least = torch.randint(2, config.halt_max_steps + 1, q_halt.shape, generator=self.exploration, device=q_halt.device)
+        (own, processes), count = self.exploration_share, len(q_halt)
+        mine, everyone = slice(own * count, (own + 1) * count), (processes * count,)
+        explores = torch.rand(everyone, generator=self.exploration, device=q_halt.device)[mine] < config.halt_exploration_prob
+        least = torch.randint(2, config.halt_max_steps + 1, everyone, generator=self.exploration, device=q_halt.device)[mine]
         halted = (last | wants_to_stop) & (carry.steps >= explores * least)
         if not config.no_ACT_continue:
             future = self.read_out(self._cycles(carry.z_H, carry.z_L, x, rope))
