@@ -19,7 +19,7 @@ from torch.autograd.graph import save_on_cpu, saved_tensors_hooks
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from laser_studio.laser import LaserPolicy
-from laser_studio.laser.functions import rebuilding
+from laser_studio.laser.chain import rebuilding
 from laser_studio.laser.policy import Rank
 
 FLOATS = (torch.float32, torch.bfloat16, torch.float16)

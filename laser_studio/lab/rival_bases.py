@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from laser_studio.laser import Compression, LaserPolicy, Snapshot, SubspaceTracker, TrackerEvent
-from laser_studio.laser.compress import Mode, _Site
+from laser_studio.laser.compress import Mode
 from laser_studio.laser.event import Seen
 from laser_studio.laser.linalg import householder, private_generator
 from laser_studio.laser.policy import Rank
+from laser_studio.laser.quantise import Storage
+from laser_studio.laser.stored_site import StoredSite
 
 
 class FirstBasis(SubspaceTracker):
@@ -46,11 +48,12 @@ class RandomBasis(FirstBasis):
 class _OtherBases(Compression):
     """`compress` with its trackers replaced: by `RandomBasis`, or by `FirstBasis`."""
 
-    def __init__(self, model: nn.Module, policy: LaserPolicy, mode: Mode, *, is_random: bool) -> None:
+    def __init__(self, model: nn.Module, rank: Rank, mode: Mode, storage: Storage, *, is_random: bool) -> None:
         self._is_random = is_random
-        super().__init__(model, policy, mode, on_miss="stay", storage="exact", thin=1)
+        policy = LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
+        super().__init__(model, policy, mode, budget=None, on_miss="stay", storage=storage, products="auto", thin=1)
 
-    def _new_site(self, name: str, dim: int, feeds: int) -> _Site:
+    def _new_site(self, name: str, dim: int, feeds: int) -> StoredSite:
         site = super()._new_site(name, dim, feeds)
         device = next(self.model.parameters()).device
         policy = site.tracker.policy
@@ -61,15 +64,11 @@ class _OtherBases(Compression):
         return site
 
 
-def first_bases(model: nn.Module, rank: Rank, mode: Mode) -> Compression:
+def first_bases(model: nn.Module, rank: Rank, mode: Mode, storage: Storage = "exact") -> Compression:
     """Compression whose bases are the SVD of its first step, at `rank`, and never move."""
-    return _OtherBases(model, _fixed(rank), mode, is_random=False)
+    return _OtherBases(model, rank, mode, storage, is_random=False)
 
 
-def random_bases(model: nn.Module, rank: Rank, mode: Mode) -> Compression:
+def random_bases(model: nn.Module, rank: Rank, mode: Mode, storage: Storage = "exact") -> Compression:
     """Compression whose bases are random, at `rank`, and never move."""
-    return _OtherBases(model, _fixed(rank), mode, is_random=True)
-
-
-def _fixed(rank: Rank) -> LaserPolicy:
-    return LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
+    return _OtherBases(model, rank, mode, storage, is_random=True)

@@ -21,8 +21,9 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.packed_saves import EightBitSaves, FreshLowRank, PackedSaves, SavedOnCPU
 from laser_studio.lab.rival_bases import first_bases, random_bases
 from laser_studio.laser import Compression, LaserPolicy, compress
-from laser_studio.laser.compress import Mode, Storage
+from laser_studio.laser.compress import Mode
 from laser_studio.laser.policy import Rank
+from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM
 from laser_studio.trm.layers import SwiGLU, held_casts
 
@@ -254,8 +255,8 @@ def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str],
         policy = LaserPolicy(sites=OFF) if rank is None else LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
         return lambda name: Compressed(name, compress(model, policy, mode, storage=storage), settles=rank is not None)
 
-    def others(bases: Callable[[TRM, Rank, Mode], Compression], rank: Rank, mode: Mode) -> Callable[[str], Arm]:
-        return lambda name: Compressed(name, bases(model, rank, mode))
+    def others(bases: Callable[..., Compression], rank: Rank, mode: Mode, storage: Storage = "exact") -> Callable[[str], Arm]:
+        return lambda name: Compressed(name, bases(model, rank, mode, storage))
 
     makers: dict[str, Callable[[str], Arm]] = {
         PLAIN: Plain,
@@ -265,6 +266,7 @@ def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str],
         FUSED: lambda name: FusedSwiGLU(model, name),
         "rebuild only": ours("block", "exact"),
         "rebuild from int8": ours("block", "int8"),
+        "rebuild from int4": ours("block", "int4"),
     }
     for rank in ranks:
         makers |= {
@@ -272,6 +274,7 @@ def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str],
             f"block, rank {rank}": ours("block", "exact", rank),
             f"block, rank {rank}, int8": ours("block", "int8", rank),
             f"fixed basis, rank {rank}": others(first_bases, rank, "block"),
+            f"fixed basis, rank {rank}, int8": others(first_bases, rank, "block", "int8"),
             f"fresh svd_lowrank, rank {rank}": partial(place.fresh, rank=rank),
             f"random basis, rank {rank}": others(random_bases, rank, "block"),
             f"random basis, linear, rank {rank}": others(random_bases, rank, "linear"),

@@ -49,6 +49,7 @@ EXACT: dict[str, Make] = {
 NEAR: dict[str, Make] = {
     "8-bit": lambda place: place.packing(EightBitSaves, EIGHT_BITS),
     "fixed": lambda place: Compressed("fixed", first_bases(place.model, "50%", "block")),
+    "fixed, int8": lambda place: Compressed("fixed, int8", first_bases(place.model, "50%", "block", "int8")),
     "random": lambda place: Compressed("random", random_bases(place.model, "50%", "block")),
     "random, linear": lambda place: Compressed("random, linear", random_bases(place.model, "50%", "linear")),
     "fresh": lambda place: place.fresh("fresh", "50%"),
@@ -412,7 +413,7 @@ def test_arms_are_chosen_by_name() -> None:
     place, _, _ = setting(False)
     everything, left_out = make_arms(place, ("25%", 8))
     names = [arm.name for arm in everything]
-    assert names[0] == PLAIN and len(names) == len(set(names)) == 6 + 2 * 7
+    assert names[0] == PLAIN and len(names) == len(set(names)) == 7 + 2 * 8
     assert list(left_out) == [ON_CPU] and "same memory" in left_out[ON_CPU]
     chosen, left_out = make_arms(place, ("25%",), ["Block*", FUSED.upper()])
     assert [arm.name for arm in chosen] == [PLAIN, FUSED, "block, rank 25%", "block, rank 25%, int8"] and not left_out
