@@ -55,31 +55,74 @@ def bench_training(
     checkpoint: Annotated[
         str | None, typer.Argument(help="Checkpoint to train on; default: fresh weights, whose cosines mean little.")
     ] = None,
-    task: Annotated[str | None, typer.Option(help="Task whose puzzles to use; default: the checkpoint's, or sudoku-9x9.")] = None,
-    variant: Annotated[str, typer.Option(help="attention or mixer, of fresh weights.")] = "attention",
-    dtype: Annotated[str, typer.Option(help="float32 or bfloat16, of fresh weights.")] = "float32",
-    hidden_size: Annotated[int, typer.Option(min=64, help="Width D of fresh weights.")] = 512,
-    l_cycles: Annotated[int, typer.Option(min=1, help="L cycles of fresh weights.")] = 6,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="Task whose puzzles to use: sudoku-9x9 has 97 tokens, arc-30 has 916; default: the checkpoint's, or sudoku-9x9."),
+    ] = None,
+    variant: Annotated[list[str] | None, typer.Option(help="attention (default), mixer; of fresh weights.")] = None,
+    dtype: Annotated[list[str] | None, typer.Option(help="float32 (default), bfloat16; of fresh weights.")] = None,
+    hidden_size: Annotated[int | None, typer.Option(min=64, help="Width D of fresh weights; default 512.")] = None,
+    l_cycles: Annotated[list[int] | None, typer.Option(min=1, help="L cycles of fresh weights; default 6.")] = None,
+    unroll: Annotated[
+        list[int] | None,
+        typer.Option(min=2, help="Net applications with gradient in a step: L cycles are made one fewer, of a checkpoint too."),
+    ] = None,
     rank: Annotated[list[str] | None, typer.Option(help="Ranks of the compressed arms; default 12.5%, 25%, 50%.")] = None,
+    arms: Annotated[
+        list[str] | None, typer.Option(help="Arms to run beside plain autograd, by name or pattern such as 'block*'; default all.")
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Puzzles per optimiser step.")] = 8,
     repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 5,
+    settle: Annotated[int, typer.Option(min=1, help="Optimiser steps that make the bases before anything is measured.")] = 4,
+    json: Annotated[Path | None, typer.Option(help="File to write the figures to as well, after each case.")] = None,
     device: Device = "auto",
     threads: Threads = 0,
 ) -> None:
-    """Training on compressed activations beside its rivals: bytes saved for backward, time of an optimiser step, cosine of the gradient."""
-    from laser_studio.lab.bench_training import bench_training as measure
-    from laser_studio.lab.bench_training import fresh_model
+    """Training on compressed activations beside its rivals: bytes saved for backward, time of an optimiser step, cosine of the gradient.
+
+    Options that can be given several times make a case of each combination.
+    """
+    from itertools import product
+
+    from tqdm import tqdm
+
+    from laser_studio.errors import TrainingError
+    from laser_studio.lab import bench_training as lab
     from laser_studio.lab.tasks import get_task
     from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
-    if checkpoint is not None:
-        model = load_checkpoint(checkpoint, device=device)
-        chosen = get_task(task or str(model.details.get("task", "")))
-    else:
-        chosen = get_task(task or "sudoku-9x9")
-        model = fresh_model(chosen, variant=variant, dtype=dtype, hidden_size=hidden_size, l_cycles=l_cycles, device=device)
-    typer.echo(str(measure(model, chosen, ranks=tuple(rank or ("12.5%", "25%", "50%")), batch=batch, repeats=repeats)))
+    if checkpoint is not None and (variant or dtype or hidden_size or l_cycles):
+        raise TrainingError("--variant, --dtype, --hidden-size and --l-cycles are of fresh weights: leave them out with a checkpoint")
+    if unroll and l_cycles:
+        raise TrainingError("--unroll N is --l-cycles N-1: give one of them")
+    done = []
+    cycles = l_cycles or [6]
+    for name, kind, precision, depth in product(task or [""], variant or ["attention"], dtype or ["float32"], unroll or cycles):
+        if checkpoint is not None:
+            model = load_checkpoint(checkpoint, device=device)
+            chosen = get_task(name or str(model.details.get("task", "")))
+        else:
+            chosen = get_task(name or "sudoku-9x9")
+            width = hidden_size or 512
+            model = lab.fresh_model(chosen, variant=kind, dtype=precision, hidden_size=width, l_cycles=depth, device=device)
+        if unroll:
+            lab.unroll(model, depth)
+        with tqdm(total=0, unit="step", leave=False, dynamic_ncols=True) as bar:
+
+            def watch(steps: int, total: int, arm: str, bar: tqdm = bar) -> None:
+                bar.total = total
+                bar.set_postfix_str(arm, refresh=False)
+                bar.update(steps - bar.n)
+
+            ranks = tuple(rank or ("12.5%", "25%", "50%"))
+            sizes: dict[str, Any] = {"batch": batch, "repeats": repeats, "settle": settle}
+            found = lab.bench_training(model, chosen, ranks=ranks, patterns=arms or (), watch=watch, **sizes)
+        del model
+        done.append(found)
+        typer.echo(f"{found}\n")
+        if json is not None:
+            lab.save_benches(done, json)
 
 
 @app.command("record-streams")

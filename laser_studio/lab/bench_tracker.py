@@ -109,8 +109,17 @@ class Timing:
         return f"{self.name:44} {self.seconds * 1e3:9.3f} ms  {self.ratio:8.2f}× [{self.low:.2f}, {self.high:.2f}]"
 
 
-def compare(sides: Mapping[str, Callable[[], object]], repeats: int, device: torch.device, seed: int = 0) -> list[Timing]:
-    """Times of all `sides` run in turn, the first being the reference; one run of each goes unmeasured."""
+def compare(
+    sides: Mapping[str, Callable[[], object]],
+    repeats: int,
+    device: torch.device,
+    seed: int = 0,
+    after: Callable[[str], object] = lambda name: None,
+) -> list[Timing]:
+    """Times of all `sides` run in turn, the first being the reference; one run of each goes unmeasured.
+
+    after: told of each run outside the time that is taken.
+    """
     times: dict[str, list[float]] = {name: [] for name in sides}
     order = random.Random(seed)
     for repeat in range(repeats + 1):
@@ -121,6 +130,7 @@ def compare(sides: Mapping[str, Callable[[], object]], repeats: int, device: tor
             _wait(device)
             if repeat:
                 times[name].append(time.perf_counter() - start)
+            after(name)
     reference = times[next(iter(sides))]
     found = []
     for name, own in times.items():

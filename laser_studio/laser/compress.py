@@ -195,6 +195,11 @@ class Compression:
         fitting: list[Storage] = [storage for pattern, storage in self._storage.items() if fnmatchcase(name, pattern)]
         return fitting[-1] if fitting else "exact"
 
+    @property
+    def casts(self) -> list[Tensor]:
+        """Weights in the dtype of the activations, as cast for the open step: saved for backward, and weights all the same."""
+        return [cast for _, cast in self._casts.values()]
+
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings, from the next `step` on; a site switched off is kept whole from the next forward on."""
         self._policy = self._checked(policy)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -43,9 +43,10 @@ class CastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:  # (…, in) -> (…, out)
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.linear(x, self._weight_as(x.dtype), bias)
+        return F.linear(x, self.weight_as(x.dtype), bias)
 
-    def _weight_as(self, dtype: torch.dtype) -> Tensor:
+    def weight_as(self, dtype: torch.dtype) -> Tensor:
+        """The weight in `dtype`, with its gradient where gradients are on: the held cast where there is one."""
         if self.weight.dtype == dtype:
             return self.weight
         casts = self._casts  # read once: another thread's recursion over the same shared model may drop them any moment
@@ -63,6 +64,13 @@ def hold_casts(module: nn.Module, dtype: torch.dtype) -> None:
     for child in module.modules():
         if isinstance(child, CastLinear) and child.weight.dtype != dtype:
             child._casts = {dtype: child.weight.to(dtype)}
+
+
+def held_casts(module: nn.Module) -> Iterator[Tensor]:
+    """The casts that `hold_casts` made and `drop_casts` has not yet dropped."""
+    for child in module.modules():
+        if isinstance(child, CastLinear):
+            yield from (child._casts or {}).values()
 
 
 def drop_casts(module: nn.Module) -> None:
