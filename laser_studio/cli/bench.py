@@ -125,6 +125,22 @@ def bench_training(
             lab.save_benches(done, json)
 
 
+@app.command("peak")
+def bench_peak(
+    variant: Annotated[list[str] | None, typer.Option(help="attention, mixer; default both.")] = None,
+    storage: Annotated[str, typer.Option(help="Of the compressed step: exact, int8 or int4.")] = "int8",
+    rank: Annotated[list[str] | None, typer.Option(help='Such as "25%"; default: places kept whole, and 25%.')] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Puzzles of 97 tokens at hidden 128: 96 keep about 1.6 GB.")] = 96,
+) -> None:
+    """Resident memory of one optimiser step, plain and compressed, each in a process of its own, beside what the ledger says. Linux."""
+    from laser_studio.lab.peak import check_peak
+
+    for each in variant or ("attention", "mixer"):
+        for one in rank or ("", "25%"):
+            found = check_peak(variant=each, batch=batch, storage=storage, rank=one)
+            typer.echo(f"{each}, {f'rank {one}' if one else 'whole'}, {storage}, batch {batch}, CPU\n{found}")
+
+
 @app.command("record-streams")
 def bench_record_streams(
     checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,10 @@ class TotalLine(LedgerLine):
     def all_saved_saving(self) -> float:
         """Net share of all saved bytes that is gone; 0 until measured."""
         return 1 - self.all_saved_bytes / self.all_full_bytes if self.all_full_bytes else 0.0
+
+    def per_thousand_steps(self, count: Literal["misses", "growths", "resets"]) -> float:
+        """How often it happened in 1,000 optimiser steps, over all sites."""
+        return 1_000 * getattr(self, count) / self.steps if self.steps else 0.0
 
 
 @dataclass(frozen=True)
