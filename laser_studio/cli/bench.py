@@ -73,7 +73,9 @@ def bench_training(
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Puzzles per optimiser step.")] = 8,
     repeats: Annotated[int, typer.Option(min=1, help="Interleaved repeats.")] = 5,
-    settle: Annotated[int, typer.Option(min=1, help="Optimiser steps that make the bases before anything is measured.")] = 4,
+    settle: Annotated[
+        int, typer.Option(min=1, help="Optimiser steps that make the bases before anything is measured; budgets choose on them.")
+    ] = 8,
     json: Annotated[Path | None, typer.Option(help="File to write the figures to as well, after each case.")] = None,
     device: Device = "auto",
     threads: Threads = 0,

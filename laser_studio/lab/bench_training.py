@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import fmean
@@ -24,15 +25,15 @@ from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.bench_tracker import Timing, compare
 from laser_studio.lab.front import Point, Tolerance, dominators
-from laser_studio.lab.gradcheck import compare_gradients, gradients_of, mixed_steps
+from laser_studio.lab.gradcheck import compare_gradients, forward_backward, gradients_of, mixed_steps
 from laser_studio.lab.tasks import Task
-from laser_studio.lab.training_rivals import PLAIN, Arm, Place, make_arms
+from laser_studio.lab.training_rivals import PLAIN, Arm, Budgeted, Place, make_arms
 from laser_studio.laser.ledger import SavedMeter
 from laser_studio.trm import TRM, Carry, TRMConfig
 
 Step = tuple[Carry, dict[str, Tensor]]
 Watch = Callable[[int, int, str], object]
-CHECKED = 2  # steps whose gradients are compared
+CHECKED = 8  # steps whose gradients are compared
 FORMAT = "laser-studio-bench-training"
 
 
@@ -60,7 +61,7 @@ class ArmResult:
 class TrainingBench:
     """One case; the first arm is plain autograd, the reference of the ratios.
 
-    setup: what the case is, by name; left_out: arms that mean nothing here, and why.
+    setup: what the case is, by name; left_out: arms that mean nothing here, and why; choices: what budgets led to, by arm.
     """
 
     case: str
@@ -68,6 +69,7 @@ class TrainingBench:
     arms: tuple[ArmResult, ...]
     left_out: dict[str, str]
     tolerance: Tolerance
+    choices: dict[str, str]
 
     def __str__(self) -> str:
         rows = [_row(arm) for arm in self.arms]
@@ -76,8 +78,9 @@ class TrainingBench:
         left = {0, len(HEAD) - 1}
         lines = ["  ".join(row[i].ljust(wide[i]) if i in left else row[i].rjust(wide[i]) for i in shown).rstrip() for row in (HEAD, *rows)]
         front = f"front: *, or which arm is as good on all three and better on one ({self.tolerance} counts as equal)"
+        chosen = [f"{name}: {choice}" for name, choice in self.choices.items()]
         notes = [f"left out: {name}: {why}" for name, why in self.left_out.items()]
-        return "\n  ".join([self.case, *lines, front, *notes])
+        return "\n  ".join([self.case, *lines, front, *notes, *chosen])
 
 
 HEAD = ("arm", "saved MiB", "gone", "peak MiB", "cosine", "worst", "s/step", "ratio", "quartiles", "front")
@@ -107,7 +110,7 @@ def bench_training(
     patterns: Iterable[str] = (),
     batch: int = 8,
     repeats: int = 5,
-    settle: int = 4,
+    settle: int = 8,
     seed: int = 0,
     tolerance: Tolerance | None = None,
     watch: Watch = lambda done, total, what: None,
@@ -135,6 +138,8 @@ def bench_training(
     stream = mixed_steps(model, task.puzzles(8 * batch, seed, "held-out"), batch, seed)
     steps = list(islice(stream, settle + CHECKED))
     early, late = steps[:-CHECKED], steps[-CHECKED:]
+    runs = [partial(forward_backward, model, *step) for step in early]
+    choices = {arm.name: str(arm.choose(runs)) for arm in made if isinstance(arm, Budgeted)}
     for arm in settling:
         for step in early:
             _optimiser_step(model, arm, step, None)
@@ -184,7 +189,7 @@ def bench_training(
         f"{kind} {dtype}, D {config.hidden_size}, {length} tokens, batch {batch}, cycles {config.H_cycles}×{config.L_cycles} "
         f"({config.L_cycles + 1} net applications with gradient), {repeats} repeats, {setup['device']}"
     )
-    return TrainingBench(case, setup, tuple(replace(one, dominated_by=who[one.name]) for one in results), left_out, equal)
+    return TrainingBench(case, setup, tuple(replace(one, dominated_by=who[one.name]) for one in results), left_out, equal, choices)
 
 
 def fresh_model(task: Task, *, variant: str, dtype: str, hidden_size: int, l_cycles: int, device: str = "auto", seed: int = 0) -> TRM:

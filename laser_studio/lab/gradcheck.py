@@ -158,7 +158,7 @@ def _others(data: PuzzleSet, checked: int) -> PuzzleSet:
 def _chosen(model: TRM, laser: Compression, data: PuzzleSet, batch_size: int, seed: int) -> Choice:
     """Rank and storage by the budget, measured on puzzles that are not checked."""
     steps = islice(mixed_steps(model, _others(data, batch_size), batch_size, seed), CHOICE_STEPS)
-    return laser.choose([partial(_forward_backward, model, *step) for step in steps])
+    return laser.choose([partial(forward_backward, model, *step) for step in steps])
 
 
 def _settled(model: TRM, laser: Compression, data: PuzzleSet, batch_size: int, steps: int, seed: int) -> tuple[float, CompressionLedger]:
@@ -189,11 +189,12 @@ def gradients_of(
     """The carry after one supervision step and the gradients of its loss, which stay in the parameters too; run within `saving`."""
     model.zero_grad(set_to_none=True)
     with saving or nullcontext():
-        after = _forward_backward(model, carry, batch)
+        after = forward_backward(model, carry, batch)
     return after, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def _forward_backward(model: TRM, carry: Carry, batch: Mapping[str, Tensor]) -> Carry:
+def forward_backward(model: TRM, carry: Carry, batch: Mapping[str, Tensor]) -> Carry:
+    """One supervision step with the backward of its loss; the carry after it."""
     after, outputs = model(carry, batch)
     supervision_loss(outputs, after.current_data["labels"]).total.backward()
     return after

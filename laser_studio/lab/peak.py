@@ -1,4 +1,4 @@
-"""Peak resident memory of one optimiser step, with and without compression, each in a process of its own: what ledgers are checked against."""
+"""Resident memory of one optimiser step, with and without compression, each in a process of its own: what ledgers are checked against."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ class PeakCheck:
         return self.plain.held - self.compressed.held
 
     def __str__(self) -> str:
-        head = f"  {'MiB':12} {'saved (ledger)':>15} {'held (resident)':>16} {'peak (resident)':>16} {'transients':>11}"
-        rows = [head]
+        columns = ("saved (ledger)", "held (resident)", "peak (resident)", "transients")
+        rows = [f"  {'MiB':12}" + "".join(f" {column:>16}" for column in columns)]
         for name, one in (("plain", self.plain), ("compressed", self.compressed)):
             transients = one.resident - one.held
-            rows.append(f"  {name:12} {one.saved / MIB:15.1f} {one.held / MIB:16.1f} {one.resident / MIB:16.1f} {transients / MIB:11.1f}")
+            rows.append(f"  {name:12} {one.saved / MIB:16.1f} {one.held / MIB:16.1f} {one.resident / MIB:16.1f} {transients / MIB:16.1f}")
         peak = self.plain.resident - self.compressed.resident
-        rows.append(f"  {'gone':12} {self.said / MIB:15.1f} {self.seen / MIB:16.1f} {peak / MIB:16.1f}")
+        rows.append(f"  {'gone':12} {self.said / MIB:16.1f} {self.seen / MIB:16.1f} {peak / MIB:16.1f}")
         rows.append(
             f"  held: {self.seen / self.said:.3f} of what the ledger says is gone; peak: {peak / self.plain.resident:.1%} of plain's is gone"
         )

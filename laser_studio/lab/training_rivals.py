@@ -21,6 +21,7 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.packed_saves import EightBitSaves, FreshLowRank, PackedSaves, SavedOnCPU
 from laser_studio.lab.rival_bases import first_bases, random_bases
 from laser_studio.laser import Compression, LaserPolicy, compress
+from laser_studio.laser.budget import Choice, Run
 from laser_studio.laser.compress import Mode
 from laser_studio.laser.policy import Rank
 from laser_studio.laser.quantise import Storage
@@ -32,6 +33,7 @@ CHECKPOINTED = "checkpoint of each net application"
 ON_CPU = "save_on_cpu"
 EIGHT_BITS = "8-bit saves"
 FUSED = "fused SwiGLU"
+BUDGETS = ("cosine=0.99", "cosine=0.999")
 OFF: dict[str, dict[str, object]] = {"*": {"enabled": False}}
 
 
@@ -170,6 +172,14 @@ class Compressed(Plain):
         self.laser.step()
 
 
+class Budgeted(Compressed):
+    """Activation compression whose ranks and storage a budget finds on the first steps."""
+
+    def choose(self, runs: Sequence[Run]) -> Choice:
+        """Find them; runs: the first steps, forward and backward each."""
+        return self.laser.choose(runs)
+
+
 class FreshBases(Compressed):
     """Rebuilding, where every place kept between stages is a fresh low-rank factorisation of what it holds."""
 
@@ -268,6 +278,8 @@ def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str],
         "rebuild from int8": ours("block", "int8"),
         "rebuild from int4": ours("block", "int4"),
     }
+    for cosine in BUDGETS:
+        makers[f"budget {cosine}"] = lambda name: Budgeted(name, compress(model, budget=name.removeprefix("budget ")))
     for rank in ranks:
         makers |= {
             f"linear, rank {rank}": ours("linear", "exact", rank),

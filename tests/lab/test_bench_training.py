@@ -16,8 +16,10 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.bench_training import bench_training, fresh_model
 from laser_studio.lab.front import Tolerance
 from laser_studio.lab.tasks import get_task
-from laser_studio.lab.training_rivals import CHECKPOINTED, EIGHT_BITS, FUSED, ON_CPU, PLAIN
+from laser_studio.lab.training_rivals import BUDGETS, CHECKPOINTED, EIGHT_BITS, FUSED, ON_CPU, PLAIN
 from laser_studio.trm import TRM, TRMConfig
+
+BUDGETED = [f"budget {cosine}" for cosine in BUDGETS]
 
 
 @pytest.mark.slow
@@ -36,7 +38,7 @@ def test_every_arm_once(mlp_t: bool) -> None:
     arms = {arm.name: arm for arm in result.arms}
     assert list(arms) == [
         PLAIN, CHECKPOINTED, EIGHT_BITS, FUSED, "rebuild only", "rebuild from int8", "rebuild from int4",
-        "linear, rank 25%", "block, rank 25%", "block, rank 25%, int8", "fixed basis, rank 25%", "fixed basis, rank 25%, int8",
+        *BUDGETED, "linear, rank 25%", "block, rank 25%", "block, rank 25%, int8", "fixed basis, rank 25%", "fixed basis, rank 25%, int8",
         "fresh svd_lowrank, rank 25%", "random basis, rank 25%", "random basis, linear, rank 25%",
     ]  # fmt: skip
     assert arms[PLAIN].saving == 0 and arms[PLAIN].timing.ratio == 1
@@ -57,7 +59,9 @@ def test_every_arm_once(mlp_t: bool) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert [done for done, _, _ in told] == list(range(told[-1][1] + 1)) and {name for _, _, name in told} == set(arms)
     text = str(result)
-    assert "quartiles" in text and len(text.splitlines()) == 2 + len(arms) + 2 and f"left out: {ON_CPU}: " in text
+    assert set(result.choices) == set(BUDGETED) and all(choice in text for choice in result.choices.values())
+    rows = text.removesuffix("\n  ".join(("", *(f"{name}: {choice}" for name, choice in result.choices.items()))))
+    assert "quartiles" in text and len(rows.splitlines()) == 2 + len(arms) + 2 and f"left out: {ON_CPU}: " in text
     assert "peak" not in text and all(arm.peak_bytes is None for arm in result.arms)  # CUDA's only
 
 

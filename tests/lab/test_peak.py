@@ -1,4 +1,4 @@
-"""What the ledger of compressed training says is gone, against what the operating system says, at half a gigabyte of activations and more."""
+"""What the ledger of compressed training says is gone, against what the operating system says, at half a gigabyte of activations."""
 
 from __future__ import annotations
 
