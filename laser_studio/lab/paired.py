@@ -113,6 +113,7 @@ class PairedStep:
                 f"full:{name}": site.full_bytes,
                 f"stored:{name}": site.stored_bytes,
                 f"beside:{name}": site.beside_bytes,
+                f"kept:{name}": site.stored_bytes + site.beside_bytes,
             }
         return numbers
 
@@ -167,6 +168,11 @@ class PairedTraining:
         return self.step >= self.steps
 
     @property
+    def asked(self) -> LaserSettings | None:
+        """Settings of LASER that were asked for and come into force with the next step; None where nothing changes."""
+        return self._asked
+
+    @property
     def sites(self) -> dict[str, int]:
         """Width of every place that has a basis, by name, in the order of the model; empty before the first step."""
         laser = self.trainers.laser.laser
@@ -181,7 +187,7 @@ class PairedTraining:
         foreign = sorted(set(changes) - set(LIVE))
         if foreign:
             raise TrainingError(f"{', '.join(foreign)[:80]} cannot change while a run is trained; {', '.join(LIVE)} can")
-        wanted = replace(self._asked or self.settings, **changes)
+        wanted = replace(self.asked or self.settings, **changes)
         try:
             wanted.policy().check_sites({name: layer.in_features for name, layer in find_sites(self.trainers.laser.model).items()})
         except PolicyError as problem:
@@ -270,6 +276,8 @@ class PairedTraining:
         """
         if self.step == 0:
             return None
+        if self.trainers.plain.step != self.step:
+            raise TrainingError("the sides stand at different steps, because one of them failed: resume the state from before")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             earlier = states(folder)
@@ -279,7 +287,8 @@ class PairedTraining:
                 for side in SIDES:
                     self.trainers.of(side).save(temporary / f"{side}.pt")
                 asked = None if self._asked is None else _live(self._asked)
-                record = {"history": self.history.to_json(), "laser": asdict(self.settings), "asked": asked}
+                shown = {"sites": self.sites, "batch": self.recipe.train.batch_size, "puzzles": len(self.validation)}
+                record = {"history": self.history.to_json(), "laser": asdict(self.settings), "asked": asked, **shown}
                 (temporary / HISTORY_FILE).write_text(json.dumps(record), encoding="utf-8")
                 (temporary / SUMMARY_FILE).write_text(json.dumps(self.summary()), encoding="utf-8")
                 temporary.chmod(0o755)
