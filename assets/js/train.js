@@ -140,7 +140,8 @@ const training = {
     trainPlots.selected = null;
     this.run = name ? new TrainedRun(name) : null;
     this.built = "";
-    history.replaceState(history.state, "", name ? `?run=${encodeURIComponent(name)}` : location.pathname);
+    // With its path: alone, a query would be one of the page's base, which is the debugger.
+    history.replaceState(history.state, "", `${location.pathname}${name ? `?run=${encodeURIComponent(name)}` : ""}`);
     if (name) { this.show("loading"); this.look(); return; }
     for (const [key, { default: value }] of Object.entries(this.offered.controls)) this.slide(key, value);
     this.tell();
@@ -244,7 +245,7 @@ const training = {
     const reply = kept ? { model: kept[0] } : await this.ask("train_model", { run: this.run.name, side });
     $("train-debug").disabled = false;
     if (!reply?.model) { tab?.close(); return; }
-    const address = new URL(`./?model=${encodeURIComponent(reply.model)}`, location.href.replace(/[^/]*$/, "")).href;
+    const address = new URL(`./?model=${encodeURIComponent(reply.model)}`, document.baseURI).href;
     if (tab) tab.location.replace(address); else location.assign(address);
   },
 
@@ -436,7 +437,7 @@ const training = {
   },
 };
 
-const STORAGE_NAMES = { exact: "as they are", int8: "8 bits", int4: "4 bits" };
+const STORAGE_NAMES = { exact: "as they are", int8: "8 bits" };
 const slider = (name) => $(`train-${name.replace("_", "-")}`);
 const numberOf = (name) => $(`train-${name.replace("_", "-")}-number`);
 const labelOf = (run, name) => run.sites.find((site) => site.name === name)?.label ?? name;

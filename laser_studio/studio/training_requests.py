@@ -57,9 +57,7 @@ class StartRequest(TrainingPageRequest):
 
     task: Task = setting(default="sudoku-4x4", help="Puzzles that are learnt.")
     variant: Variant = setting(default="mixer", help="How tokens are mixed: by an MLP over the cells, or by attention.")
-    storage: Storage = setting(
-        default="exact", help="Coefficients Z in the forward's numbers, or in eight bits with a scale per direction."
-    )
+    storage: Storage = setting(default="exact", help="Coefficients Z in the numbers of the forward, or in eight bits.")
     laser: LaserView = setting(default=LaserView(), help="LASER's settings at the start.")
 
 
