@@ -97,11 +97,11 @@ def main() -> None:
 
 
 def train(page: Page, url: str) -> None:
-    """Train the page's default run to its end: the rank is taken back to 50 % after 150 steps, the threshold raised after 250."""
+    """Train the page's default run to its end: the rank is taken down to 40 % after 150 steps, the threshold raised after 250."""
     page.goto(f"{url}/train")
     page.wait_for_selector("#train-page[data-ready]")
     page.click("#train-start")
-    for step, name, value in ((150, "rank", "50"), (250, "min-fidelity", "0.97")):
+    for step, name, value in ((150, "rank", "40"), (250, "min-fidelity", "0.97")):
         page.wait_for_function(f"Number(document.getElementById('train-page').dataset.step) >= {step}", timeout=3_600_000)
         page.fill(f"#train-{name}-number", value)
         page.press(f"#train-{name}-number", "Enter")

@@ -61,7 +61,8 @@ const trainPlots = {
     ticks.sort((a, b) => b - a);
     this.values(frame, ticks, y, (value) => `${Number(value.toPrecision(2))}`);
     this.ticks(frame, run);
-    for (const [side, track] of sides) curve(context, track, 1, run.done + 1, x, y, ink[SIDE_INK[side]], side === "laser" ? 1.4 : 1.6, side === "laser" ? 1 : 0.8);
+    for (const [side, track] of sides) curve(context, track, 1, run.done + 1, x, y, ink[SIDE_INK[side]], 1, 0.38);
+    for (const [side] of sides) curve(context, run.track(`mean.${side}`), 1, run.done + 1, x, y, ink[SIDE_INK[side]], side === "laser" ? 1.8 : 2.2);
     this.over(frame, run);
   },
 
@@ -108,8 +109,10 @@ const trainPlots = {
     let least = epsilon ?? 1;
     for (const { name } of sites) run.track(`fidelity:${name}`).extremes(1, run.done + 1, (first, last, low) => { least = Math.min(least, low); });
     const base = [0.99, 0.95, 0.9, 0.8, 0.6, 0.4].find((value) => value <= least) ?? 0;
-    const y = (value) => floor - ((value - base) / (1 - base)) * (floor - top);
-    this.values(frame, evenTicks(base, 1, 4), y, (value) => `${Number(value.toFixed(3))}`);
+    // By their nines, as in the debugger: 0.9, 0.99 and 0.999 are equally far apart, and 1 is where 0.9999 is.
+    const nines = (value) => Math.min(4, -Math.log10(Math.max(1e-9, 1 - value)));
+    const y = (value) => floor - ((nines(value) - nines(base)) / (4 - nines(base))) * (floor - top);
+    this.values(frame, [1, 0.999, 0.99, 0.9, base].filter((value, n, all) => value >= base && all.indexOf(value) === n), y, (value) => `${value}`);
     this.ticks(frame, run);
     for (const { name, colour } of sites) {
       const chosen = this.selected === name;
@@ -223,7 +226,7 @@ const SIDE_INK = { laser: "accent", plain: "muted" };
 const SIDE_NAME = { laser: "with LASER", plain: "without" };
 
 /** Both sides' figures at a step. */
-const sideLines = (name, text) => (run, step) => ["laser", "plain"].map((side) => ({ colour: ink[SIDE_INK[side]], name: SIDE_NAME[side], value: spanOf(run.track(`${name}.${side}`).span(step), text) }));
+const sideLines = (name, text, what = "") => (run, step) => ["laser", "plain"].map((side) => ({ colour: ink[SIDE_INK[side]], name: `${SIDE_NAME[side]}${what}`, value: spanOf(run.track(`${name}.${side}`).span(step), text) }));
 
 /** A span as text: one number, or the lowest and the highest. */
 function spanOf(span, text) {

@@ -64,7 +64,7 @@ const training = {
     }
     document.addEventListener("keydown", (event) => this.key(event));
     const shown = () => this.run;
-    trainPlots.wire("loss-plot", shown, (run, step) => [...sideLines("loss", (value) => fixed(value, 4))(run, step), ...secondsLines(run, step)]);
+    trainPlots.wire("loss-plot", shown, (run, step) => [...sideLines("loss", (value) => fixed(value, 4))(run, step), ...sideLines("mean", (value) => fixed(value, 4), ", mean of 20")(run, step), ...secondsLines(run, step)]);
     trainPlots.wire("exact-plot", shown, (run, step) => {
       const lines = ["laser", "plain"].map((side) => {
         const known = run.track(`exact.${side}`).latest(step);
@@ -294,7 +294,7 @@ const training = {
     say($("train-note"), others && live ? "Another page trains this: you may look, and steer it once it is paused."
       : elsewhere ? `${this.live} is being trained ${this.own ? "by this page" : "by another page"}; one run is trained at a time.`
         : full && !run ? `${this.offered.most} runs are kept, and no more: delete one below.`
-          : live && run.done ? "Sliders act on the next step." : run && !live ? "At rest on disk. Resume it, and the sliders act on the next step."
+          : live && run.done ? "Sliders act on the next step." : state === "done" ? "Complete. The models it keeps open in the debugger." : run && !live ? "At rest on disk. Resume it, and the sliders act on the next step."
             : "Both sides start from the same weights and see the same puzzles in the same order.");
     this.tellProgress(run, state);
     this.tellHead(run);

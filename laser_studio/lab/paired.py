@@ -11,6 +11,7 @@ import json
 import shutil
 import tempfile
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from laser_studio.trm import save_checkpoint
 
 VALIDATION_PUZZLES = 100  # evaluated often, on both sides, between steps that somebody watches
 PACE = 50  # steps over which the time left is reckoned
+MEAN = 20  # steps over which losses are averaged, beside each step's own
 
 T = TypeVar("T")
 
@@ -78,15 +80,16 @@ class SiteStep:
 class PairedStep:
     """What one optimiser step of both sides showed; everything was measured in it.
 
-    loss: of the step's batch; training_exact: share of the last training samples that halted right; seconds: of the optimiser step.
-    all_full_bytes and all_saved_bytes: what autograd would save for backward uncompressed, and what is saved, bases and bookkeeping
-    included.
+    loss: of the step's batch; mean_loss: over the last `MEAN` steps; training_exact: share of the last training samples that halted right;
+    seconds: of the optimiser step. all_full_bytes and all_saved_bytes: what autograd would save for backward uncompressed, and what is
+    saved, bases and bookkeeping included.
     accuracy: on validation puzzles, where this step was followed by an evaluation; settings: of LASER, where others came into force with
     this step; seconds_left: to the end of the run, evaluations included.
     """
 
     step: int
     loss: Sides[float]
+    mean_loss: Sides[float]
     training_exact: Sides[float]
     seconds: Sides[float]
     sites: Mapping[str, SiteStep]
@@ -101,6 +104,7 @@ class PairedStep:
         numbers: dict[str, float | None] = {"bytes.full": self.all_full_bytes, "bytes.saved": self.all_saved_bytes}
         for side in SIDES:
             numbers[f"loss.{side}"] = self.loss.of(side)
+            numbers[f"mean.{side}"] = self.mean_loss.of(side)
             numbers[f"train.{side}"] = self.training_exact.of(side)
             numbers[f"seconds.{side}"] = self.seconds.of(side)
             if self.accuracy is not None:
@@ -151,6 +155,7 @@ class PairedTraining:
         self._events: dict[str, tuple[float | None, str, str]] = {}
         self.trainers.laser.on_events = self._note
         self._paces: list[float] = []
+        self._losses: Sides[deque[float]] = Sides(deque(maxlen=MEAN), deque(maxlen=MEAN))
 
     @property
     def step(self) -> int:
@@ -222,6 +227,7 @@ class PairedTraining:
         step = PairedStep(
             step=self.step,
             loss=loss,
+            mean_loss=Sides(**{side: self._mean_with(side, loss.of(side)) for side in SIDES}),
             training_exact=Sides(self.trainers.laser.training_exact, self.trainers.plain.training_exact),
             seconds=Sides(self.trainers.laser.seconds - before.laser, self.trainers.plain.seconds - before.plain),
             sites=sites,
@@ -233,6 +239,11 @@ class PairedTraining:
         )
         self.history.add(step.figures(), step.events(), None if changed is None else _live(changed))
         return step
+
+    def _mean_with(self, side: Side, loss: float) -> float:
+        losses = self._losses.of(side)
+        losses.append(loss)
+        return sum(losses) / len(losses)
 
     def _note(self, events: Mapping[str, TrackerEvent]) -> None:
         # Read at once: an event refers to tensors that need not live until the next step.
@@ -288,7 +299,8 @@ class PairedTraining:
                     self.trainers.of(side).save(temporary / f"{side}.pt")
                 asked = None if self._asked is None else _live(self._asked)
                 shown = {"sites": self.sites, "batch": self.recipe.train.batch_size, "puzzles": len(self.validation)}
-                record = {"history": self.history.to_json(), "laser": asdict(self.settings), "asked": asked, **shown}
+                losses = {side: list(self._losses.of(side)) for side in SIDES}
+                record = {"history": self.history.to_json(), "laser": asdict(self.settings), "asked": asked, "losses": losses, **shown}
                 (temporary / HISTORY_FILE).write_text(json.dumps(record), encoding="utf-8")
                 (temporary / SUMMARY_FILE).write_text(json.dumps(self.summary()), encoding="utf-8")
                 temporary.chmod(0o755)
@@ -317,7 +329,9 @@ class PairedTraining:
             self.settings = LaserSettings(**record["laser"])
             asked = record["asked"]
             self._asked = None if asked is None else replace(self.settings, **asked)
-        except (TypeError, KeyError) as failure:
+            for side in SIDES:
+                self._losses.of(side).extend(float(loss) for loss in record["losses"][side])
+        except (TypeError, KeyError, ValueError) as failure:
             raise TrainingError(f"{state.name} cannot be read ({type(failure).__name__}): delete it to start the run afresh") from failure
         laser = self.trainers.laser.laser
         assert laser is not None

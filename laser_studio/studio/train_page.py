@@ -102,8 +102,9 @@ time, LASER / without</span><b id="tile-time">–</b></div>
 <div class="tile" data-tip="Resets by SVD so far, all sites; growth of bases so far."><span>resets · growth</span><b><i id="tile-resets"
 class="red">–</i> <i id="tile-growth" class="amber">–</i></b></div>
 </div>
-<section class="card train-chart" id="loss-card" aria-labelledby="loss-title"><header><h2 id="loss-title" data-tip="Loss of each step's
-batch, as it is: one point per step, or where steps share a pixel, from the lowest to the highest.">Loss</h2><span class="aside tools
+<section class="card train-chart" id="loss-card" aria-labelledby="loss-title"><header><h2
+id="loss-title" data-tip="Thin: loss of each step, as it
+is; where steps share a pixel, from the lowest to the highest. Thick: mean of the last 20 steps.">Loss</h2><span class="aside tools
 num"><span
 class="key laser"><i></i>LASER <b id="loss-laser">–</b></span><span class="key plain"><i></i>without <b id="loss-plain">–</b></span><button
 type="button" id="loss-scale" class="quiet" data-tip="Logarithmic or even">scale: log</button></span></header><div class="plot"><canvas

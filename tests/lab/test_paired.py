@@ -12,7 +12,7 @@ import torch
 
 from laser_studio.errors import TrainingError
 from laser_studio.lab.evaluate import evaluate
-from laser_studio.lab.paired import PairedStep, PairedTraining
+from laser_studio.lab.paired import MEAN, PairedStep, PairedTraining
 from laser_studio.lab.recipes import Recipe, get_recipe
 from laser_studio.lab.saved_runs import LIVE, SIDES, Side, newest_state, read_record, read_summary
 from laser_studio.lab.train import LaserSettings, Trainer
@@ -48,10 +48,13 @@ def test_each_side_is_a_trainer_of_its_own_bit_for_bit(variant: str) -> None:
         "plain": Trainer(one.model, one.train, one.stages(), CPU),
         "laser": Trainer(one.model, one.train, one.stages(), CPU, LASER),
     }
+    losses: list[float] = []
     while not both.complete:
         step = both.advance()
         assert (step.loss.laser, step.loss.plain) == (alone["laser"].advance(), alone["plain"].advance())
+        losses.append(step.loss.plain)
         assert step.training_exact.plain == alone["plain"].training_exact
+        assert step.mean_loss.plain == pytest.approx(sum(losses[-MEAN:]) / len(losses[-MEAN:]))
     for side, trainer in alone.items():
         for name, value in trainer.model.state_dict().items():
             assert torch.equal(value, both.trainers.of(side).model.state_dict()[name]), (side, name)
