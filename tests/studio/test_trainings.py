@@ -116,6 +116,7 @@ def pid_of(service: Trainings) -> int:
     return service._live.process.pid
 
 
+@pytest.mark.slow
 def test_a_run_from_start_to_its_end_is_the_paired_training_itself(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path, SHORT)).start()
     begun = page.step(1)
@@ -137,6 +138,7 @@ def test_a_run_from_start_to_its_end_is_the_paired_training_itself(made: Callabl
     assert "complete" in page.does("resume")["error"]
 
 
+@pytest.mark.slow
 def test_pause_tune_resume_and_stop(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path)).start()
     page.step(3)
@@ -168,6 +170,7 @@ def test_pause_tune_resume_and_stop(made: Callable[..., Trainings], tmp_path: Pa
     assert page.service.follow({"page": PAGE, "run": page.run})["expired"]
 
 
+@pytest.mark.slow
 def test_a_page_that_is_gone_lets_its_run_go_and_comes_back_to_the_same_curve(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path, gone_seconds=1.0)).start()
     page.step(4)
@@ -195,6 +198,7 @@ def test_a_page_that_is_gone_lets_its_run_go_and_comes_back_to_the_same_curve(ma
     assert back.held["loss.laser"][: known + 3] == pytest.approx(numbers(straight.history.low["loss.laser"]), rel=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_paused_for_long_gives_its_memory_back(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path, paused_seconds=0.5)).start()
     page.step(2)
@@ -206,6 +210,7 @@ def test_a_run_paused_for_long_gives_its_memory_back(made: Callable[..., Trainin
     assert page.state("running")["own"]
 
 
+@pytest.mark.slow
 def test_only_the_page_that_started_steers_and_all_may_look(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path)).start()
     page.step(2)
@@ -224,6 +229,7 @@ def test_only_the_page_that_started_steers_and_all_may_look(made: Callable[..., 
     assert other.until(lambda reply: reply["state"] == "running")["own"] and not page.asks()["own"]
 
 
+@pytest.mark.slow
 def test_the_model_of_the_moment_opens_in_the_debugger(made: Callable[..., Trainings], tmp_path: Path, small_checkpoint: Path) -> None:
     page = Page(made(tmp_path)).start()
     page.step(3)
@@ -248,6 +254,7 @@ def test_the_model_of_the_moment_opens_in_the_debugger(made: Callable[..., Train
     channel.registry.close_all()
 
 
+@pytest.mark.slow
 def test_a_process_that_dies_is_told_and_the_run_goes_on_from_its_last_state(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path)).start()
     page.step(2)
@@ -262,6 +269,7 @@ def test_a_process_that_dies_is_told_and_the_run_goes_on_from_its_last_state(mad
     assert page.step(at + 1)["problem"] == ""
 
 
+@pytest.mark.slow
 def test_a_run_that_cannot_train_says_why(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path, (*TINY, "train.speed=3"))).start()
     end = time.monotonic() + 30
@@ -271,6 +279,7 @@ def test_a_run_that_cannot_train_says_why(made: Callable[..., Trainings], tmp_pa
     assert page.does("delete") == {"run": page.run}
 
 
+@pytest.mark.slow
 def test_closing_saves(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path)).start()
     page.step(5)
