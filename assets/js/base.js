@@ -85,11 +85,10 @@ function readInk() {
 
 // Sizes of canvases, told by the browser when they change: asking for them while drawing would force a layout each time.
 const sizes = new WeakMap();
+const onResize = []; // what a page wants done then
 const sizeWatch = new ResizeObserver((entries) => {
   for (const { target, contentRect } of entries) sizes.set(target, [Math.round(contentRect.width), Math.round(contentRect.height)]);
-  recursion.drawScale();
-  spectrum.drawScale();
-  redraw();
+  for (const draw of onResize) draw();
 });
 
 /**

@@ -82,7 +82,7 @@ const evaluation = {
 
   keepAddress() {
     const query = new URLSearchParams({ model: this.model, each: $("eval-each").value, ranks: $("eval-ranks").value });
-    history.replaceState(history.state, "", `?${query}`);
+    history.replaceState(history.state, "", `${location.pathname}?${query}`); // a query alone would be one of the page's base, the debugger
   },
 
   async run() {

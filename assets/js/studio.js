@@ -143,9 +143,16 @@ function controls() {
   const { rank, min_fidelity, patience, refresh, measure, growth } = store.settings;
   const update = (value) => ({ __type__: "update", value });
   return [
-    update(store.model.name), update(difficulty), { ...update(store.puzzle.id), choices: choicesOf(difficulty) }, update(rank), update(min_fidelity), update(patience), update(refresh),
+    { ...update(store.model.name), ...modelChoices(store.model) }, update(difficulty), { ...update(store.puzzle.id), choices: choicesOf(difficulty) }, update(rank), update(min_fidelity), update(patience), update(refresh),
     update(measure), update(growth),
   ];
+}
+
+/** A model of a training run is offered from when it is opened; the control was made before. */
+function modelChoices({ name, label: shown }) {
+  const control = window.gradio_config?.components?.find((component) => component.props?.elem_id === "model");
+  const known = control?.props.choices ?? [];
+  return known.some(([, value]) => value === name) ? {} : { choices: [...known, [shown, name]] };
 }
 
 /** A control was used. */
@@ -430,6 +437,7 @@ const TIPS = {
 
 function start() {
   styleLast();
+  onResize.push(() => { recursion.drawScale(); spectrum.drawScale(); redraw(); });
   tip.node = $("tip");
   player.server = server;
   // Above everything, whatever Gradio wraps them in.

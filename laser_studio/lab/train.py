@@ -12,7 +12,7 @@ import hashlib
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +29,7 @@ from laser_studio.lab.distributed import ALONE, Team
 from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.losses import StepLoss, supervision_loss
 from laser_studio.lab.optim import SignSGD, WeightAverage
-from laser_studio.laser import Compression, LaserPolicy, compress
+from laser_studio.laser import Compression, LaserPolicy, TrackerEvent, compress
 from laser_studio.laser.budget import Budget
 from laser_studio.laser.linalg import private_generator
 from laser_studio.settings import describe, setting, settings
@@ -162,6 +162,7 @@ class Trainer:
         self.laser_settings = laser or LaserSettings()
         self.model = TRM(config, seed=settings.seed).to(device).train()
         self.laser: Compression | None = None
+        self.on_events: Callable[[Mapping[str, TrackerEvent]], object] | None = None  # told what LASER's rule did, after every step
         if self.laser_settings.enabled:
             if settings.compile:
                 raise TrainingError("train.compile and laser.enabled exclude each other: torch.compile would pass compression by")
@@ -216,7 +217,9 @@ class Trainer:
                 optimiser.step()
                 optimiser.zero_grad(set_to_none=True)
         if self.laser is not None:
-            self.laser.step()
+            events = self.laser.step()
+            if self.on_events is not None:
+                self.on_events(events)
         self.ema.update(self.model, self.step)
         self.carry = carry
         self.step += 1

@@ -15,6 +15,7 @@ def launch(
     checkpoints: Sequence[str | Path] = (),
     *,
     watch: Sequence[str | Path] = (),
+    runs: str | Path | None = None,
     device: str = "auto",
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -25,11 +26,22 @@ def launch(
     """Serve the studio; returns its URL when `block` is off, else when the server ends.
 
     checkpoints: models offered beside the shipped ones. watch: recordings of `laser_studio.watch`, the first of which the page opens
-    on; they may still be growing. device: "auto", "cpu", "cuda", "cuda:1", "mps". port: None takes
-    the first free one from 7860 on. share: also through a public Gradio link. auth: (user, password) every visitor needs.
+    on; they may still be growing. runs: folder in which the training page keeps its runs, `runs/studio` by default. device: "auto",
+    "cpu", "cuda", "cuda:1", "mps". port: None takes the first free one from 7860 on. share: also through a public Gradio link. auth:
+    (user, password) every visitor needs.
     Raises `LaserStudioError` with the cause and the way out.
     """
     from laser_studio.studio.server import serve
 
     models, recordings = (tuple(Path(path) for path in paths) for paths in (checkpoints, watch))
-    return serve(models, watch=recordings, device=device, host=host, port=port, share=share, auth=auth, block=block)
+    return serve(
+        models,
+        watch=recordings,
+        runs=None if runs is None else Path(runs),
+        device=device,
+        host=host,
+        port=port,
+        share=share,
+        auth=auth,
+        block=block,
+    )

@@ -21,6 +21,7 @@ from laser_studio.errors import LaserStudioError, PuzzleError, ReportError
 from laser_studio.puzzles import DIFFICULTIES, Difficulty, Domain, Puzzle, bundled_sets, get_domain, load_puzzles
 from laser_studio.puzzles.generated import MAX_SEED, generated, generated_id, read_generated
 from laser_studio.studio.registry import StudioError
+from laser_studio.studio.trained import find_model
 
 if TYPE_CHECKING:
     from laser_studio.lab.report import Failure, Report
@@ -33,6 +34,7 @@ RECORDING_START = b'{"format":"laser-studio-recording"'  # as `debugger.recordin
 FIRST_DIFFICULTY: Difficulty = "medium"
 FAILS = "fails"  # offered beside the difficulties: what the model is known to fail
 MAX_FAILURES = 200  # offered of one model
+MAX_TRAINED = 16  # models of training runs offered at once, those asked for last
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,22 @@ class _Shelf:
 class Catalogue:
     """Models by name, in the order they are offered; the first is what a fresh page opens."""
 
-    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto", recordings: Sequence[RecordingEntry] = ()) -> None:
+    def __init__(
+        self,
+        entries: Sequence[ModelEntry],
+        *,
+        device: str = "auto",
+        recordings: Sequence[RecordingEntry] = (),
+        runs: Path | None = None,
+    ) -> None:
         if not entries and not recordings:
             raise StudioError("no model to open: no shipped checkpoint was found, so name one with --checkpoint PATH")
         self.entries = {entry.name: entry for entry in entries}
         self.recordings = {entry.name: entry for entry in recordings}
         self.device = device
+        self.runs = runs  # folder of the training page's runs, whose models are offered when they are asked for
+        self._trained: list[str] = []
+        self._guard = threading.Lock()
         self._shelves = {name: _Shelf() for name in self.entries}
         self._reports: dict[str, Report | None] = {}
 
@@ -87,6 +99,23 @@ class Catalogue:
         """(label, name) of all that is offered."""
         recordings = [(entry.label, entry.name) for entry in self.recordings.values()]
         return [*recordings, *((entry.label, entry.name) for entry in self.entries.values())]
+
+    def offers(self, name: str | None) -> bool:
+        """Whether a model of that name is offered. One that a training run keeps is from then on."""
+        if name is None or name in self.entries:
+            return name is not None
+        found = find_model(self.runs, name) if self.runs is not None else None
+        if found is None:
+            return False
+        details = _details(found.folder)
+        entry = ModelEntry(name, found.folder, _label(name, details, _size(found.folder)), _task(details))
+        with self._guard:
+            # Whole new tables: others may be reading the old ones.
+            self._trained = [*(one for one in self._trained if one != name), name]
+            gone, self._trained = self._trained[:-MAX_TRAINED], self._trained[-MAX_TRAINED:]
+            self._shelves = {key: shelf for key, shelf in self._shelves.items() if key not in gone} | {name: _Shelf()}
+            self.entries = {key: one for key, one in self.entries.items() if key not in gone} | {name: entry}
+        return True
 
     def load(self, name: str) -> TRM:
         """The model of that name, loaded at the first call. Raises `LaserStudioError`."""

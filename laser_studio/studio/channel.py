@@ -7,12 +7,12 @@ shows (`at`), so a reply that the page threw away does no harm: the next request
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
 
 from laser_studio.errors import LaserStudioError, RecordingError
+from laser_studio.studio.answer import answer
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
@@ -36,14 +36,11 @@ from laser_studio.studio.run import Run
 from laser_studio.studio.script import write_script
 from laser_studio.studio.subject import PuzzleSubject, about_site
 
-log = logging.getLogger(__name__)
-
 STEP_BUDGET_SECONDS = 0.012  # computing per reply while playing: short, so that a step that takes longer still leaves 15 pictures a second
 SEEK_BUDGET_SECONDS = 0.15  # per reply while travelling to a step that is not computed yet
 MAX_ROWS = 2_000  # per reply; a page that has missed more asks again
 HISTORY_BYTES = 64 << 20
 LEFT_SECONDS = 20.0  # a run whose page has gone waits this long for it to come back, as after a reload
-MAX_MESSAGE = 380
 
 
 class Channel:
@@ -57,43 +54,43 @@ class Channel:
 
     def open(self, data: Any) -> dict[str, Any]:
         """A run for the view of a link, at its first frame (the page travels on to the link's step), or the one a page had before."""
-        return self._answer(lambda: self._open(read_request(OpenRequest, data)))
+        return answer(lambda: self._open(read_request(OpenRequest, data)))
 
     def advance(self, data: Any) -> dict[str, Any]:
         """Up to `steps` further steps within the time for one picture; 0 only looks."""
-        return self._answer(lambda: self._within(read_request(AdvanceRequest, data), self._advance))
+        return answer(lambda: self._within(read_request(AdvanceRequest, data), self._advance))
 
     def command(self, data: Any) -> dict[str, Any]:
         """Back, restart, or seek; a seek into what is not computed yet may stop on the way, and the page asks again."""
-        return self._answer(lambda: self._within(read_request(CommandRequest, data), self._command))
+        return answer(lambda: self._within(read_request(CommandRequest, data), self._command))
 
     def tune(self, data: Any) -> dict[str, Any]:
         """Other settings of the tracker, from the step shown on, or other options of the run."""
-        return self._answer(lambda: self._within(read_request(TuneRequest, data), self._tune))
+        return answer(lambda: self._within(read_request(TuneRequest, data), self._tune))
 
     def python(self, data: Any) -> dict[str, Any]:
         """The view as a Python script."""
-        return self._answer(lambda: self._python(read_request(PythonRequest, data)))
+        return answer(lambda: self._python(read_request(PythonRequest, data)))
 
     def leave(self, data: Any) -> dict[str, Any]:
         """The page goes away; its run is freed soon, unless it comes back."""
-        return self._answer(lambda: self._leave(read_request(RunRequest, data)))
+        return answer(lambda: self._leave(read_request(RunRequest, data)))
 
     def close(self, data: Any) -> dict[str, Any]:
         """The page is done with its run, which is freed now."""
-        return self._answer(lambda: self._close(read_request(RunRequest, data)))
+        return answer(lambda: self._close(read_request(RunRequest, data)))
 
     def report(self, data: Any) -> dict[str, Any]:
         """The newest evaluation report of a model."""
-        return self._answer(lambda: self.evaluations.report(read_request(ReportRequest, data)))
+        return answer(lambda: self.evaluations.report(read_request(ReportRequest, data)))
 
     def evaluate(self, data: Any) -> dict[str, Any]:
         """Start an evaluation of a model."""
-        return self._answer(lambda: self.evaluations.evaluate(read_request(EvaluateRequest, data)))
+        return answer(lambda: self.evaluations.evaluate(read_request(EvaluateRequest, data)))
 
     def follow(self, data: Any) -> dict[str, Any]:
         """How an evaluation stands; or stop it."""
-        return self._answer(lambda: self.evaluations.follow(read_request(JobRequest, data)))
+        return answer(lambda: self.evaluations.follow(read_request(JobRequest, data)))
 
     def preload(self) -> None:
         """Import the engine and load the first model. Raises `LaserStudioError` where it cannot be loaded on this device."""
@@ -101,20 +98,6 @@ class Channel:
 
         if not self.catalogue.recordings:
             self.catalogue.load(self.catalogue.first)
-
-    def _answer(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        try:
-            return work()
-        except LaserStudioError as problem:
-            # A message may repeat what was sent.
-            text = "".join(character if character.isprintable() else "?" for character in str(problem)[:MAX_MESSAGE])
-            return {"error": text, "expired": isinstance(problem, StudioError) and problem.expired}
-        except MemoryError:
-            return {"error": "the machine ran out of memory: restart the run, or choose a smaller model", "expired": False}
-        except Exception:
-            # The cause belongs into the server's log, never onto a stranger's screen.
-            log.exception("a page's request failed")
-            return {"error": "the studio failed at this request: restart the run; its log has the cause", "expired": False}
 
     # Opening
 
@@ -149,7 +132,7 @@ class Channel:
     def _begin(self, view: View) -> tuple[Run, list[str]]:
         """A new run for what a link says, and what of it could not be done."""
         notices = list(view.notices)
-        name = view.model if view.model in self.catalogue.entries or view.model in self.catalogue.recordings else None
+        name = view.model if view.model in self.catalogue.recordings or self.catalogue.offers(view.model) else None
         if name is None:
             name = self.catalogue.opening
             if view.model is not None:

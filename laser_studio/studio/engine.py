@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as WaitTimeoutError
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol
 
 from laser_studio.errors import LaserStudioError
@@ -61,8 +62,15 @@ class Live(Protocol):
 class EngineProcess:
     """A `Channel` in a child process. `start` returns at once; requests wait until the engine is there."""
 
-    def __init__(self, entries: Sequence[ModelEntry], *, device: str = "auto", recordings: Sequence[RecordingEntry] = ()) -> None:
-        self._arguments = (tuple(entries), device, tuple(recordings))
+    def __init__(
+        self,
+        entries: Sequence[ModelEntry],
+        *,
+        device: str = "auto",
+        recordings: Sequence[RecordingEntry] = (),
+        runs: Path | None = None,
+    ) -> None:
+        self._arguments = (tuple(entries), device, tuple(recordings), runs)
         self._guard = threading.Lock()
         self._connection: Connection | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -196,7 +204,7 @@ class EngineProcess:
                 waiting.set_exception(StudioError("the engine stopped and was started anew: reload the page", expired=True))
 
 
-def _leave_cores_free() -> None:
+def leave_cores_free() -> None:
     """Compute on half of the cores, so that serving pages (and the browser, on one machine) has the others.
 
     The products of a small model gain nothing from more threads, and those that wait for one another keep a core busy.
@@ -207,12 +215,14 @@ def _leave_cores_free() -> None:
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // 2 if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 2) // 2))
 
 
-def _serve(connection: Connection, entries: Sequence[ModelEntry], device: str, recordings: Sequence[RecordingEntry]) -> None:
+def _serve(
+    connection: Connection, entries: Sequence[ModelEntry], device: str, recordings: Sequence[RecordingEntry], runs: Path | None
+) -> None:
     """The child's whole life: import the engine, load the first model, answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle; closing the pipe ends this process
     from laser_studio.studio.channel import Channel
 
-    channel = Channel(Catalogue(entries, device=device, recordings=recordings))
+    channel = Channel(Catalogue(entries, device=device, recordings=recordings, runs=runs))
     sending = threading.Lock()
 
     def tell(number: int | None, answer: Any) -> None:
@@ -224,7 +234,7 @@ def _serve(connection: Connection, entries: Sequence[ModelEntry], device: str, r
 
     try:
         channel.preload()
-        _leave_cores_free()
+        leave_cores_free()
     except LaserStudioError as problem:
         tell(None, str(problem))
 

@@ -109,7 +109,7 @@ class Evaluations:
         }
 
     def _named(self, name: str) -> str:
-        if name and name not in self.catalogue.entries:
+        if name and not self.catalogue.offers(name):
             raise StudioError(f"no model {name[:60]!r} here")
         if not self.catalogue.entries:
             raise StudioError("no model is offered here, only recordings: start the studio with --checkpoint PATH")

@@ -14,7 +14,8 @@ LOGO = """
 
 ABOUT = """<div id="about-line"><span id="about" data-tip="Where the model runs, and its number
 format.">loading the model …</span><a id="evaluate" href="evaluation" data-tip="How accurate this model is, whether it knows, and what
-compression costs it.">evaluation</a></div>"""
+compression costs it.">evaluation</a><a id="train" href="train" data-tip="Train a small model with LASER and without, side
+by side.">train</a></div>"""
 
 BOARD = """
 <section class="card" id="board-card" aria-labelledby="board-title">

@@ -50,7 +50,9 @@ def test_an_evaluation_from_nothing_to_its_plots(open_page: Callable[..., Page],
     assert traces == [arm["exact"][group] for group in range(3) for arm in report["arms"]]
     bars = page.evaluate("document.getElementById('steps-plot').data.map((t) => t.y)")
     assert bars == report["solved_at"] and sum(map(sum, bars)) == 36
-    assert "each=12" in page.url and "model=fresh" in page.url
+    assert "/evaluation?" in page.url and "each=12" in page.url and "model=fresh" in page.url
+    page.reload()
+    page.wait_for_selector('#evaluation[data-state="report"][data-drawn]')
 
 
 def test_a_failure_opens_in_the_debugger_and_is_offered_there(open_page: Callable[..., Page], server: str) -> None:

@@ -1,0 +1,95 @@
+"""What the training page may ask for, as settings classes: ranges, units and help of its controls stand here once."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from laser_studio.settings import describe, setting, settings
+from laser_studio.studio.controls import percent
+from laser_studio.studio.registry import StudioError
+
+Task = Literal["sudoku-4x4", "sudoku-6x6", "maze-9x9"]
+Variant = Literal["mixer", "attention"]
+Storage = Literal["exact", "int8"]
+MAX_STEP = 1_000_000
+
+
+@settings(StudioError)
+class LaserView:
+    """What the sliders hold; all of it may change while a run is trained, and acts on the next step."""
+
+    rank: float = setting(
+        default=50.0,
+        low=1,
+        high=100,
+        unit="% of D",
+        help="Directions of every basis, as a share of its site's width D. Sites grow from there at misses.",
+    )
+    min_fidelity: float = setting(default=0.9, low=0.5, high=1.0, help="ε: an optimiser step that keeps less of a site's energy is a miss.")
+    patience: int = setting(default=3, low=1, high=20, unit="steps", help="Misses in a row before a basis is reset by SVD.")
+    growth: int = setting(default=8, low=1, high=64, unit="directions", help="Directions added at a miss.")
+
+    def changes(self) -> dict[str, Any]:
+        """The same in the words of `LaserSettings`."""
+        return {"rank": percent(self.rank), "min_fidelity": self.min_fidelity, "patience": self.patience, "growth": self.growth}
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in LIVE_CONTROLS}
+
+
+LIVE_CONTROLS = describe(LaserView)
+
+
+@settings(StudioError)
+class TrainingPageRequest:
+    """A training page asks; `page` is a secret of its browser, by which a run knows who may steer it."""
+
+    page: str = setting(help="Secret of the page's browser.")
+
+    def __post_init__(self) -> None:
+        if not 8 <= len(self.page) <= 80:
+            raise StudioError("this request is not one the studio knows: reload the page")
+
+
+@settings(StudioError)
+class StartRequest(TrainingPageRequest):
+    """A new run."""
+
+    task: Task = setting(default="sudoku-4x4", help="Puzzles that are learnt.")
+    variant: Variant = setting(default="mixer", help="How tokens are mixed: by an MLP over the cells, or by attention.")
+    storage: Storage = setting(default="exact", help="Coefficients Z in the numbers of the forward, or in eight bits.")
+    laser: LaserView = setting(default=LaserView(), help="LASER's settings at the start.")
+
+
+@settings(StudioError)
+class TrainCommandRequest(TrainingPageRequest):
+    """Something to be done with a run."""
+
+    run: str = setting(default="", help="Name of the run.")
+    name: Literal["pause", "resume", "stop", "delete"] = setting(default="pause", help="What to do.")
+
+
+@settings(StudioError)
+class TrainTuneRequest(TrainingPageRequest):
+    """Other settings from the next step on."""
+
+    run: str = setting(default="", help="Name of the run.")
+    laser: LaserView = setting(default=LaserView(), help="LASER's settings.")
+
+
+@settings(StudioError)
+class TrainModelRequest(TrainingPageRequest):
+    """The model of one side as it is now, to be opened in the debugger."""
+
+    run: str = setting(default="", help="Name of the run.")
+    side: Literal["laser", "plain"] = setting(default="laser", help="With LASER, or without.")
+
+
+@settings(StudioError)
+class TrainFollowRequest(TrainingPageRequest):
+    """How a run stands, and what the page lacks of its figures."""
+
+    run: str = setting(default="", help="Name of the run.")
+    block: int = setting(default=0, low=0, high=MAX_STEP, unit="blocks", help="The page holds those before this one.")
+    size: int = setting(default=0, low=0, high=MAX_STEP, unit="steps", help="Steps in a block as the page knows it; 0: it has none.")
+    notes: int = setting(default=0, low=0, high=MAX_STEP, unit="notes", help="Changes of settings the page knows.")
