@@ -48,9 +48,8 @@ class PeakCheck:
             rows.append(f"  {name:12} {one.saved / MIB:16.1f} {one.held / MIB:16.1f} {one.resident / MIB:16.1f} {transients / MIB:16.1f}")
         peak = self.plain.resident - self.compressed.resident
         rows.append(f"  {'gone':12} {self.said / MIB:16.1f} {self.seen / MIB:16.1f} {peak / MIB:16.1f}")
-        rows.append(
-            f"  held: {self.seen / self.said:.3f} of what the ledger says is gone; peak: {peak / self.plain.resident:.1%} of plain's is gone"
-        )
+        share = peak / self.plain.resident
+        rows.append(f"  held: {self.seen / self.said:.3f} of what the ledger says is gone; peak: {share:.1%} of plain's is gone")
         return "\n".join(rows)
 
 
