@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.trm import TRM, Carry
@@ -196,3 +197,53 @@ def test_gradients_of_several_batches_add_up_within_one_step(mode: Any) -> None:
 
     assert worst_error(accumulated(laser), accumulated(None)) < 1e-4
     assert laser.step()["net.layers.0.mlp.gate_up_proj"].sums.values[2] == 2 * 3 * 8 * 14
+
+
+def multiply_adds(model: TRM, saving: Any, carry: Carry) -> float:
+    """Of all matrix products of one supervision step with its backward, attention's included, counted by torch."""
+    with FlopCounterMode(display=False) as counter:
+        supervision_step(model, carry, saving, 64)
+    return counter.get_total_flops() / 2
+
+
+@VARIANTS
+@pytest.mark.parametrize("rank", [None, 8], ids=["whole", "rank 8"])
+def test_products_and_bytes_are_those_that_the_docs_derive(mlp_t: bool, rank: int | None) -> None:
+    """docs/compress.md, "What it costs": the difference of products to plain autograd, and the bytes kept per application."""
+    model = small_model(mlp_t=mlp_t)
+    carry = model.initial_carry(small_batch(64))
+    policy = LaserPolicy(sites={"*": {"enabled": False}}) if rank is None else LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
+    laser = compress(model, policy, storage="int8", products="float")
+    for _ in range(2):
+        supervision_step(model, carry, laser, 64)
+        laser.step()
+    plain, compressed = (multiply_adds(model, saving, carry) for saving in (None, laser))
+
+    config = model.config
+    batch, length, width, applications = 64, 14, config.hidden_size, config.L_cycles + 1
+    tokens = batch * length
+    # What enters the first layer of each stage: rows, their width, and the layer's outputs.
+    swiglu = (tokens, width, 512)
+    mixing = (batch * width, length, 512) if mlp_t else (tokens, width, 3 * width)
+    stages = [mixing, swiglu] * config.L_layers
+    places = [*stages, (tokens, width, 0)]
+    if rank is None:
+        extra = applications * sum(rows * wide * out for rows, wide, out in stages)
+    else:
+        z_and_sketch = sum(2 * rows * wide * rank for rows, wide, _ in places)
+        restored = sum(rows * wide * rank for rows, wide, _ in places[1:])
+        rebuilt = sum(rows * rank * out for rows, _, out in stages)
+        gradients = sum(rows * (rank - wide) * out for rows, wide, out in stages)
+        extra = applications * (z_and_sketch + restored + rebuilt + gradients)
+        extra += sum(2 * wide * rank * out for _, wide, out in stages)  # WQ, and (Σ dYᵀZ)Qᵀ, once each
+    assert compressed - plain == pytest.approx(extra, rel=0.02)  # what attention runs again is not counted by torch on a CPU
+    assert laser.ledger().total.norm_bytes == applications * sum(4 * rows for rows, _, _ in stages)
+    if rank is not None:
+        stored = sum(line.stored_bytes for name, line in laser.ledger().sites.items() if name.startswith("net"))
+        assert stored == applications * sum(rows * (rank + 2) for rows, _, _ in places)
+    else:
+        exact = compress(model, policy, storage="exact")
+        supervision_step(model, carry, exact, 64)
+        freed = exact.ledger().total.all_saved_bytes - laser.ledger().total.all_saved_bytes
+        by_places = applications * sum(rows * (4 * wide - (wide + 2)) for rows, wide, _ in places)
+        assert freed == by_places - tokens * width * 4  # the last output is what the heads keep as well
