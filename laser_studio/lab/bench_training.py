@@ -139,7 +139,11 @@ def bench_training(
     steps = list(islice(stream, settle + CHECKED))
     early, late = steps[:-CHECKED], steps[-CHECKED:]
     runs = [partial(forward_backward, model, *step) for step in early]
-    choices = {arm.name: str(arm.choose(runs)) for arm in made if isinstance(arm, Budgeted)}
+    choices = {}
+    for arm in made:
+        if isinstance(arm, Budgeted):
+            watch(done, total, f"{arm.name}, choosing")
+            choices[arm.name] = str(arm.choose(runs))
     for arm in settling:
         for step in early:
             _optimiser_step(model, arm, step, None)

@@ -7,10 +7,12 @@ from laser_studio.laser.compress import Compression, StagedModule, compress
 from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.sites import SiteTap, find_sites
+from laser_studio.laser.together import Group
 from laser_studio.laser.tracker import Snapshot, SubspaceTracker
 
 __all__ = [
     "Compression",
+    "Group",
     "LaserPolicy",
     "SiteTap",
     "Snapshot",

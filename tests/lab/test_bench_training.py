@@ -57,6 +57,8 @@ def test_every_arm_once(mlp_t: bool) -> None:
         assert arms["random basis, rank 25%"].cosine < arms[name].cosine < 1
     assert all(torch.equal(p, before[name]) for name, p in model.named_parameters())
     assert torch.equal(torch.get_rng_state(), state)
+    chosen, told = [what for what in told if what[2].endswith("choosing")], [what for what in told if not what[2].endswith("choosing")]
+    assert [name for _, _, name in chosen] == [f"{name}, choosing" for name in BUDGETED]
     assert [done for done, _, _ in told] == list(range(told[-1][1] + 1)) and {name for _, _, name in told} == set(arms)
     text = str(result)
     assert set(result.choices) == set(BUDGETED) and all(choice in text for choice in result.choices.values())
