@@ -121,7 +121,7 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
     for _ in range(2):  # bases, gradients, and what libraries take at first use
         step(4)
     if laser is not None:
-        laser._measured_with = laser._setup()  # the meter's own second forward must not be in the peak
+        laser.books.leave_out(laser.stored_sites)  # the meter's own second forward must not be in the peak
     gc.collect()
     before = _status("VmRSS")
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
@@ -133,7 +133,7 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
         step(batch, meter)
         excluded = [*model.parameters(), *model.buffers(), *(model.rope(97, model.H_init.device) or ())]
         return Peak(own, resident, sum(meter.by_owners(excluded).values()))
-    laser._measured_with = None
+    laser.books.again()
     step(batch)
     return Peak(own, resident, laser.ledger().total.all_saved_bytes)
 

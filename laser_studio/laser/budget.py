@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-import torch
 from torch import Tensor
 
 from laser_studio.errors import CompressionError
@@ -204,8 +203,3 @@ def _squared_error(cosine: float) -> float:
 
 def _cosine(error: float) -> float:
     return (1 + error) ** -0.5
-
-
-def flat_gradient(parameters: Sequence[Tensor]) -> Tensor:
-    """All gradients as one fp32 vector, zeros where there is none."""
-    return torch.cat([(p.new_zeros(p.shape) if p.grad is None else p.grad).detach().float().flatten() for p in parameters])

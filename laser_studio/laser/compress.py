@@ -7,10 +7,8 @@ step as a window, the state and the ledger. Knows nothing of TRM: mode "block" r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
-from statistics import fmean
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -22,10 +20,12 @@ from torch.nn import functional as F
 
 from laser_studio.errors import CompressionError, LaserStudioError
 from laser_studio.laser import functions, int8
-from laser_studio.laser.budget import IN_FULL, Budget, Choice, Option, Run, choose, cosine_of, flat_gradient
-from laser_studio.laser.chain import Boundary, Formed, Stage, Weights, chain, rebuilding
+from laser_studio.laser.books import CHAIN, Books, Measured
+from laser_studio.laser.budget import IN_FULL, Budget, Choice, Option, Run
+from laser_studio.laser.chain import Boundary, Formed, Stage, Weights, chain
+from laser_studio.laser.choosing import Chooser, as_policy
 from laser_studio.laser.event import TrackerEvent
-from laser_studio.laser.ledger import CompressionLedger, SavedMeter, SiteLine, TotalLine, saved_for_backward
+from laser_studio.laser.ledger import CompressionLedger, TotalLine
 from laser_studio.laser.patches import Instead, Patch, Saving
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.quantise import Storage
@@ -38,7 +38,6 @@ from laser_studio.laser.tracker import Snapshot, refresh_together
 Mode = Literal["linear", "block"]
 Products = Literal["auto", "float", "int8"]
 FORMAT = 1
-CHAIN = "chain"  # who saves, for the meter, inside residual stages
 
 
 @runtime_checkable
@@ -137,7 +136,6 @@ class Compression:
         if not isinstance(thin, int) or thin < 1:
             raise CompressionError(f"thin is a whole number from 1 on, not {thin!r:.40}")
         self._patches: list[Patch] = []
-        self._meter: SavedMeter | None = None
         self.model, self.mode, self.on_miss, self.products, self.thin = model, mode, on_miss, products, thin
         self._storage, self.group = by_pattern, group
         self.budget, self._chosen = budget, None if budget is None else dict[str, Option]()  # by place; a place not named is in full
@@ -154,21 +152,13 @@ class Compression:
         self._alone = {name: layer for name, layer in self._linears.items() if layer not in inside}
         self._sites: dict[str, StoredSite] = {}
         self._ends: dict[str, nn.Linear] = {}  # last layers of stages: rebuilt, so nothing is kept of their inputs
-        self._end_bytes: dict[str, int] = {}
-        self._norm_bytes = 0
+        self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
         self._formed: WeakValueDictionary[str, Formed] = WeakValueDictionary()  # alive while a graph is that may need it
-        self._plain_bytes: dict[tuple[Any, ...], tuple[int, int]] = {}  # of a chain by name and shape: of all applications once, of each
-        self._plain_seen: set[tuple[Any, ...]] = set()  # in this step
-        self._plain_chains = 0
-        self._owners: dict[frozenset[str], int] | None = None  # of the first, exact step
-        self._owner_rows: dict[str, int] = {}
-        self._measured: tuple[int, int] = (0, 0)
-        self._measured_with: object = None
         self._steps = 0
         self._seconds = [0.0, 0.0]
         self._last: CompressionLedger | None = None
-        self._policy = self._checked(policy if self._chosen is None else _as_policy(policy, self._chosen))
+        self._policy = self._checked(policy if self._chosen is None else as_policy(policy, self._chosen))
 
     # Life
 
@@ -181,6 +171,11 @@ class Compression:
     def attached(self) -> bool:
         """Whether forwards are being compressed."""
         return bool(self._patches)
+
+    @property
+    def stored_sites(self) -> Mapping[str, StoredSite]:
+        """Every site seen so far, by name."""
+        return self._sites
 
     @property
     def bases(self) -> list[Tensor]:
@@ -220,27 +215,19 @@ class Compression:
         self._casts.clear()
         for site in self._sites.values():
             site.forget_projections()
-        if self._measured_with != (setup := self._setup()):
-            self._measured_with = setup
-            self._meter = SavedMeter(lambda: rebuilding.now)
-            self._meter.__enter__()
+        self.books.open(self._sites)
         self._patches = [Patch(layer, self._linear_call(name)) for name, layer in self._alone.items()]
         self._patches += [Patch(module, self._chain_call(name)) for name, module in self._chains.items()]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._unpatch()
-        meter, self._meter = self._meter, None
-        if meter is not None:
-            meter.__exit__(kind, error, trace)
-            self._read(meter)
+        self.books.close(self._sites, self.bases, kind, error, trace)
 
     def detach(self) -> None:
         """Give the model its own forwards back and let go of everything held for the open step; bases stay."""
         self._unpatch()
-        if self._meter is not None:
-            self._meter.__exit__(None, None, None)
-        self._meter = None
+        self.books.drop()
         self._casts.clear()
         for site in self._sites.values():
             site.forget_projections()
@@ -272,8 +259,7 @@ class Compression:
             if site not in seen and site.applications:
                 site.closed(site.tracker.refresh())
         self._casts.clear()
-        self._end_bytes, self._norm_bytes, self._plain_chains = {}, 0, 0
-        self._plain_seen.clear()
+        self.books.next_step()
         self._steps += 1
         self._seconds[any(event.action == "reset" for event in events)] += perf_counter() - started
         return told
@@ -289,22 +275,10 @@ class Compression:
         that were there stay. Raises `CompressionError` without a budget, inside `with`, or where there are not at least
         `checked` + 1 runs.
         """
-        budget, checked = self._able_to_choose(runs, checked)
-        with _kept_gradients(self.model):
-            settled = {rank: self._settled(rank, [*runs[:-checked]] * rounds) for rank in RANKS}
-            measured_on = runs[-checked:]
-
-            def measure(run: int, options: Mapping[str, Option]) -> tuple[Tensor, int]:
-                twin = self._twin(options, settled)
-                gradient = twin._gradient(measured_on[run])
-                return gradient, twin.ledger().total.all_saved_bytes
-
-            full = self._full_bytes(measured_on[0])
-            tried = [Option(None, "int8"), Option(None, "int4"), *(Option(rank, "int8") for rank in RANKS)]
-            choice = choose(budget, list(settled[RANKS[0]]["sites"]), tried, measure, full=full, runs=checked)
-            steps, seconds = self._steps, self._seconds
-            self.load_state_dict(_composed(choice.options, settled))
-            self._steps, self._seconds = steps, seconds
+        choice, state = self._chooser(runs, checked).choose(rounds)
+        steps, seconds = self._steps, self._seconds
+        self.load_state_dict(state)
+        self._steps, self._seconds = steps, seconds
         return choice
 
     def hold(self, runs: Sequence[Run], *, checked: int | None = None) -> tuple[float, Choice | None]:
@@ -312,13 +286,9 @@ class Compression:
 
         Between two optimiser steps; arguments and errors as in `choose`.
         """
-        budget, checked = self._able_to_choose(runs, checked)
-        with _kept_gradients(self.model):
-            twin, exact = self._twin(self._chosen or {}), self._twin({})
-            if self._sites:
-                twin.load_state_dict(self.state_dict())
-            cosine = fmean(cosine_of(twin._gradient(run), exact._gradient(run)) for run in runs[-checked:])
-        if self._chosen and (budget.cosine is None or cosine >= budget.cosine):
+        chooser = self._chooser(runs, checked)
+        cosine = chooser.cosine(self.state_dict() if self._sites else None, self._chosen or {})
+        if self._chosen and (chooser.budget.cosine is None or cosine >= chooser.budget.cosine):
             return cosine, None
         return cosine, self.choose(runs, checked=checked)
 
@@ -327,47 +297,18 @@ class Compression:
         """What the budget led to, by place; empty before `choose`, None without a budget."""
         return None if self._chosen is None else dict(self._chosen)
 
-    def _able_to_choose(self, runs: Sequence[Run], checked: int | None) -> tuple[Budget, int]:
+    def _chooser(self, runs: Sequence[Run], checked: int | None) -> Chooser:
         if self.budget is None:
             raise CompressionError('this compression has no budget: compress(model, budget="cosine=0.99")')
         if self._patches:
             raise CompressionError("leave the compression first: choosing enters it by itself")
-        checked = max(1, len(runs) // 2) if checked is None else checked
-        if checked < 1 or len(runs) <= checked:
-            raise CompressionError(f"{checked} runs to measure on take at least one more to make the bases of: {len(runs)} are given")
-        return self.budget, checked
-
-    def _twin(self, options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]] | None = None) -> Compression:
-        """Another compression of the same model and mode under these options, with bases of `settled`, states by rank."""
-        twin = self._another(self._policy, self.budget)
-        if settled is not None:
-            twin.load_state_dict(_composed(options, settled))
-        return twin
-
-    def _settled(self, rank: str, runs: Sequence[Run]) -> dict[str, Any]:
-        """The state after optimiser steps with every site at this rank."""
-        twin = self._another(replace(self._policy, rank=rank, max_rank=rank, min_fidelity=0, sites={}), None)
-        for run in runs:
-            twin._gradient(run)
-            twin.step()
-        return twin.state_dict()
+        return Chooser(self.model, self._policy, self.budget, self._another, runs, checked)
 
     def _another(self, policy: LaserPolicy, budget: Budget | None) -> Compression:
         how = {"products": self.products, "thin": self.thin, "group": self.group}
         other = Compression(self.model, policy, self.mode, budget=budget, on_miss="stay", storage="exact", **how)  # type: ignore[arg-type]
-        other._plain_bytes = self._plain_bytes
+        other.books.share_with(self.books)
         return other
-
-    def _gradient(self, run: Run) -> Tensor:
-        self.model.zero_grad(set_to_none=True)
-        with self:
-            run()
-        return flat_gradient(list(self.model.parameters()))
-
-    def _full_bytes(self, run: Run) -> int:
-        with self._twin({}) as twin:
-            run()
-        return twin.ledger().total.all_full_bytes
 
     # Forwards
 
@@ -392,7 +333,7 @@ class Compression:
             fits = torch.is_grad_enabled() and weight.requires_grad and x.shape[-1:] == (layer.in_features,)
             if not fits or (site := self._site(name, layer.in_features)) is None:
                 return F.linear(x, weight, bias)
-            with Saving(self._meter, name):
+            with Saving(self.books.meter, name):
                 return self._product(site, x, weight, bias)
 
         def call(plain: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
@@ -428,9 +369,8 @@ class Compression:
             _refuse_tracing()
             assert isinstance(module, StagedModule)
             x, stages = module.residual_stages(*args, **kwargs)
-            if self._meter is not None:
-                self._plain_chains += self._plain(name, plain, args, kwargs, x)
-            with Saving(self._meter, CHAIN):
+            self.books.note_plain(name, plain, args, kwargs, x)
+            with Saving(self.books.meter, CHAIN):
                 return self._chain(name, x, stages)
 
         return call
@@ -448,10 +388,7 @@ class Compression:
             first, last = (self._cast(layer.weight, dtype) for layer in (stage.first, stage.last))
             reads = first if site is None or boundaries[-1].basis is None else site.projection(stage.first.weight)
             weights.append(Weights(first, reads, last))
-            self._end_bytes.setdefault(self._names[stage.last], 0)
-            rows = x.numel() // stage.first.in_features
-            self._end_bytes[self._names[stage.last]] += rows * stage.last.in_features * x.itemsize
-            self._norm_bytes += rows * 4  # one fp32 number per row of the norm
+            self.books.note_stage(self._names[stage.last], stage.last.in_features, x.numel() // stage.first.in_features, x.itemsize)
         end = f"{name}.output" if name else "output"
         boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False))
         return chain(x, stages, boundaries, weights, integers=self._in_integers(x.device))
@@ -501,13 +438,10 @@ class Compression:
                 "counts": [site.misses, site.growths, site.resets],
                 "last": [site.last_rows, site.tracker.expected],
             }
-        # Who saved what uncompressed can only be seen in the first step.
-        owners = None if self._owners is None else [[sorted(names), size] for names, size in self._owners.items()]
-        measured = {"bytes": list(self._measured), "owners": owners, "rows": dict(self._owner_rows)}
         told: dict[str, Any] = {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds)}
         if self._chosen is not None:
             told["chosen"] = {place: [option.rank, option.storage] for place, option in self._chosen.items()}
-        return {**told, "measured": measured, "sites": sites}
+        return {**told, "measured": self.books.state(), "sites": sites}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; the policy is that of this object. Raises `CompressionError` where it belongs to another model or mode."""
@@ -519,7 +453,7 @@ class Compression:
             chosen, policy = None, self._policy
             if self.budget is not None:
                 chosen = {place: Option(rank, storage) for place, (rank, storage) in state["chosen"].items()}
-                policy = self._checked(_as_policy(self._policy, chosen))
+                policy = self._checked(as_policy(self._policy, chosen))
             sites = {}
             for name, saved in state["sites"].items():
                 width = self._linears[name].in_features if name in self._linears else saved["dim"]
@@ -537,17 +471,15 @@ class Compression:
                 fields = {key: saved[key] for key in ("window", "holds", "reference")}
                 site.tracker.restore(Snapshot(width, site.tracker.policy, Standing(**saved["standing"]), basis=basis, **fields))
                 sites[name] = site
-            steps, seconds, measured = int(state["steps"]), [float(each) for each in state["seconds"]], state["measured"]
-            owners = measured["owners"] and {frozenset(names): int(size) for names, size in measured["owners"]}
-            saved_bytes, full_bytes = measured["bytes"]
-            rows = dict(measured["rows"])
+            steps, seconds = int(state["steps"]), [float(each) for each in state["seconds"]]
+            measured = Measured.of(state["measured"])
         except LaserStudioError:
             raise
         except Exception as failure:
             raise CompressionError(f"this is not a state of activation compression ({type(failure).__name__})") from failure
         self._sites, self._steps, self._seconds, self._last = sites, steps, seconds, None
         self._policy, self._chosen = policy, chosen
-        self._measured, self._owners, self._owner_rows, self._measured_with = (saved_bytes, full_bytes), owners, rows, None
+        self.books.take_up(measured)
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
         ends = [f"{name}.output" if name else "output" for name in self._chains]
@@ -562,94 +494,13 @@ class Compression:
         return self._ledger() if is_open or self._last is None else replace(self._last, total=self._with_counts(self._last.total))
 
     def _ledger(self) -> CompressionLedger:
-        sites = {name: site.line() for name, site in self._sites.items()}
-        sites |= {name: SiteLine(size, 0, 0) for name, size in self._end_bytes.items()}
-        full, stored, beside = (
-            sum(getattr(line, name) for line in sites.values()) for name in ("full_bytes", "stored_bytes", "basis_bytes")
-        )
-        return CompressionLedger(self._with_counts(TotalLine(full, stored, beside, norm_bytes=self._norm_bytes)), sites)
+        total, sites = self.books.lines(self._sites)
+        return CompressionLedger(self._with_counts(total), sites)
 
     def _with_counts(self, total: TotalLine) -> TotalLine:
         counts = {name: sum(getattr(site, name) for site in self._sites.values()) for name in ("misses", "growths", "resets")}
-        saved, full = self._measured
         ordinary, with_reset = self._seconds
-        return replace(
-            total,
-            all_saved_bytes=saved,
-            all_full_bytes=full,
-            steps=self._steps,
-            refresh_seconds=ordinary,
-            reset_seconds=with_reset,
-            **counts,
-        )
-
-    def _setup(self) -> object:
-        """What the bytes of a step depend on, batch aside."""
-        return {name: (site.tracker.rank, site.basis is None, site.tracker.holds_window) for name, site in self._sites.items()}
-
-    def _plain(self, name: str, plain: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> int:
-        """Bytes that this application of a chain would save uncompressed, measured on it once per shape.
-
-        What every application saves again (weights in another dtype) is told apart by a second run, and counted with the first.
-        """
-        key = (name, tuple(x.shape), x.dtype)
-        if key not in self._plain_bytes:
-            constants = [each for each in _tensors((args, kwargs)) if not each.requires_grad]
-            excluded = [*self.model.parameters(), *self.model.buffers(), *constants]
-            once = saved_for_backward(lambda: plain(*args, **kwargs), {}, excluded).total
-            twice = saved_for_backward(lambda: (plain(*args, **kwargs), plain(*args, **kwargs)), {}, excluded).total
-            self._plain_bytes[key] = (2 * once - twice, twice - once)
-        shared, own = self._plain_bytes[key]
-        first = key not in self._plain_seen
-        self._plain_seen.add(key)
-        return own + (shared if first else 0)
-
-    def _read(self, meter: SavedMeter) -> None:
-        found = meter.by_owners([*self.model.parameters(), *self.model.buffers(), *self.bases])
-        total = sum(found.values())
-        if not total:
-            self._measured_with = None
-            return
-        beside = sum(site.kept_beside for site in self._sites.values())
-        if self._owners is None:
-            self._owners = found
-            self._owner_rows = {name: site.rows for name, site in self._sites.items()}
-        compressed = {name for name in self._alone if name in self._sites and self._sites[name].basis is not None}
-        own = sum(self._sites[name].stored_bytes for name in compressed)
-        freed = 0.0
-        for owners, size in self._owners.items():
-            sites = owners - {CHAIN}
-            if sites and sites <= compressed:
-                name = next(iter(sites))
-                freed += size * self._sites[name].rows / max(1, self._owner_rows.get(name, 0))
-        own += found.get(frozenset({CHAIN}), 0)
-        self._measured = (total + beside, total - own + round(freed) + self._plain_chains)
-
-
-RANKS = ("50%", "25%", "12.5%")  # that a budget is looked for among
-
-
-def _as_policy(base: LaserPolicy, options: Mapping[str, Option]) -> LaserPolicy:
-    """The rule that holds what was chosen: nothing is projected but at places with a rank, which stays."""
-    ranks = {place: {"enabled": True, "rank": one.rank, "max_rank": one.rank} for place, one in options.items() if one.rank is not None}
-    return replace(base, min_fidelity=0, max_rank=None, sites={"*": {"enabled": False}, **ranks})
-
-
-def _composed(options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """One state of those settled at different ranks: each place's from the one of its rank."""
-    any_rank = next(iter(settled.values()))
-    sites = {place: settled[option.rank]["sites"][place] for place, option in options.items() if option.rank is not None}
-    return {**any_rank, "sites": sites, "chosen": {place: [option.rank, option.storage] for place, option in options.items()}}
-
-
-@contextmanager
-def _kept_gradients(model: nn.Module) -> Iterator[None]:
-    before = [(p, p.grad) for p in model.parameters()]
-    try:
-        yield
-    finally:
-        for p, gradient in before:
-            p.grad = gradient
+        return replace(self.books.measured_in(total), steps=self._steps, refresh_seconds=ordinary, reset_seconds=with_reset, **counts)
 
 
 def _outermost_staged(model: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
@@ -662,10 +513,6 @@ def _outermost_staged(model: nn.Module, name: str = "") -> Iterator[tuple[str, n
 
 def _has_bias(layer: nn.Module) -> bool:
     return getattr(layer, "bias", None) is not None
-
-
-def _tensors(tree: object) -> list[Tensor]:
-    return [leaf for leaf in torch.utils._pytree.tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
 def _refuse_tracing() -> None:
