@@ -14,7 +14,7 @@ from torch import Tensor
 from laser_studio.laser.quantise import LEVELS, TINY, in_parts, quantise
 
 MOST_SUMMED = (2**31 - 1) // LEVELS["int8"] ** 2  # terms of a product that int32 holds whatever they are
-ALIGNED = 8  # what a GPU's integer products ask of every side but the first, which must be above 16
+ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
 
 @lru_cache(maxsize=8)
@@ -22,7 +22,7 @@ def is_fast(device: torch.device) -> bool:
     """Whether this device multiplies int8 faster than floats: a CPU with VNNI, a CUDA device of compute capability 8 or above."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == "cpu" and torch.cpu._is_vnni_supported()
+    return device.type == "cpu" and getattr(torch.cpu, "_is_vnni_supported", bool)()
 
 
 def rebuilt(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
@@ -79,13 +79,16 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
         return (a.double() @ b.double()).to(torch.int32)
     if a.is_cuda:
         n, o = a.shape[0], b.shape[1]
-        a, b = _padded(a, 2 * ALIGNED + 1 if n <= 2 * ALIGNED else n, ALIGNED), _padded(b.T, ALIGNED, ALIGNED).T
-        return torch._int_mm(a.contiguous(), b.T.contiguous().T)[:n, :o]
+        inner = _aligned(a.shape[1])
+        a, across = _padded(a, max(n, MOST_SMALL + 1), inner), _padded(b.T, _aligned(o), inner)
+        return torch._int_mm(a.contiguous(), across.contiguous().T)[:n, :o]
     return torch._int_mm(a, b)
 
 
+def _aligned(side: int) -> int:
+    return -(-side // ALIGNED) * ALIGNED
+
+
 def _padded(x: Tensor, rows: int, columns: int) -> Tensor:
-    """x with zeros after its rows up to `rows` (at least a multiple of `ALIGNED` where fewer are asked) and its columns to a multiple."""
-    more_rows = max(rows - x.shape[0], -x.shape[0] % ALIGNED if rows <= ALIGNED else 0)
-    more_columns = -x.shape[1] % columns
-    return torch.nn.functional.pad(x, (0, more_columns, 0, more_rows)) if more_rows or more_columns else x
+    """x (n, m) with zeros behind it up to (rows, columns)."""
+    return torch.nn.functional.pad(x, (0, columns - x.shape[1], 0, rows - x.shape[0]))
