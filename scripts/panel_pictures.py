@@ -11,7 +11,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))
 
-from scripts.screenshots import folder_for_pictures, show, studio_and_browser  # noqa: E402
+from scripts.screenshots import picture_options, show, studio_and_browser  # noqa: E402
 
 STEP = 92
 # The threshold is raised on the way, so that growth and resets are seen as well.
@@ -37,12 +37,14 @@ PANELS: tuple[tuple[str, str | None, str], ...] = (
 
 def main() -> None:
     """Take all pictures."""
-    out = folder_for_pictures(__doc__, REPOSITORY / "docs" / "pictures")
+    out, wanted = picture_options(__doc__, REPOSITORY / "docs" / "pictures", [name for name, *_ in PANELS])
     with studio_and_browser(out) as (url, browser):
         context = browser.new_context(viewport={"width": 1280, "height": 800}, device_scale_factor=1.5, color_scheme="light")
         page = context.new_page()
         show(page, url, QUERY, STEP)
         for name, click, what in PANELS:
+            if name not in wanted:
+                continue
             if click is not None:
                 page.locator(click).click()
             page.mouse.move(2, 2)

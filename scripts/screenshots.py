@@ -1,4 +1,4 @@
-"""Take the README's pictures of the studio: `python scripts/screenshots.py [--out assets/screenshots]`.
+"""Take the README's pictures of the studio: `python scripts/screenshots.py [--out assets/screenshots] [--only NAME …]`.
 
 Starts `app.py`, plays the demo in a headless Chromium and photographs it light and dark, mid-run and solved,
 small and large; then the evaluation page on the demo's shipped report, and the training page after a whole run with settings
@@ -11,7 +11,7 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,18 +68,23 @@ def studio_and_browser(out: Path) -> Iterator[tuple[str, Browser]]:
         browser.close()
 
 
-def folder_for_pictures(words: str | None, default: Path) -> Path:
-    """What `--out` says; `words` is the script's own description."""
+def picture_options(words: str | None, default: Path, names: Sequence[str]) -> tuple[Path, set[str]]:
+    """What `--out` and `--only` say; `words` is the script's own description, `names` are those of its pictures."""
     parser = argparse.ArgumentParser(description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=default)
-    return parser.parse_args().out
+    parser.add_argument("--only", nargs="+", choices=names, default=list(names), metavar="NAME", help=", ".join(names))
+    told = parser.parse_args()
+    return told.out, set(told.only)
 
 
 def main() -> None:
     """Take all pictures."""
-    out = folder_for_pictures(__doc__, REPOSITORY / "assets" / "screenshots")
+    names = [*(name for name, *_ in PICTURES), "evaluation", "train"]
+    out, wanted = picture_options(__doc__, REPOSITORY / "assets" / "screenshots", names)
     with studio_and_browser(out) as (url, browser):
         for name, scheme, (width, height), step, tabs in PICTURES:
+            if name not in wanted:
+                continue
             context = browser.new_context(viewport={"width": width, "height": height}, color_scheme="dark" if scheme == "dark" else "light")
             page = context.new_page()
             show(page, url, QUERY, step, tabs)
@@ -88,12 +93,14 @@ def main() -> None:
             print(f"{target.relative_to(REPOSITORY) if target.is_relative_to(REPOSITORY) else target}", flush=True)
             context.close()
         page = browser.new_page(viewport={"width": 1280, "height": 800}, color_scheme="light")
-        page.goto(f"{url}/evaluation")
-        page.wait_for_selector("#evaluation[data-drawn]")
-        page.wait_for_timeout(500)
-        page.screenshot(path=out / "evaluation.png")
-        train(page, url)
-        page.screenshot(path=out / "train.png")
+        if "evaluation" in wanted:
+            page.goto(f"{url}/evaluation")
+            page.wait_for_selector("#evaluation[data-drawn]")
+            page.wait_for_timeout(500)
+            page.screenshot(path=out / "evaluation.png")
+        if "train" in wanted:
+            train(page, url)
+            page.screenshot(path=out / "train.png")
 
 
 def train(page: Page, url: str) -> None:
