@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from laser_studio.debugger.frames import Event, EventKind, SiteFrame
+from laser_studio.debugger.frames import Event, EventKind, Frame, SiteFrame
 from laser_studio.debugger.history import History
+from laser_studio.debugger.keyframes import Keyframe
 from laser_studio.debugger.measures import Cosines, Effects
 from laser_studio.debugger.spectra import Shares
 from laser_studio.laser import LaserPolicy, TrackerEvent
@@ -58,12 +59,15 @@ class Folder:
         effects: Effects | None = None,
         cosines: Cosines | None = None,
         best: bool = False,
+        keyframe: Keyframe | None = None,
     ) -> Folded:
-        """Step `index` with the observations of each site and the windows it closed."""
+        """Step `index` with the observations of each site and the windows it closed; `keyframe`: of this step, to be kept."""
         folded = Folded()
         for name, event in observed.items():
             self._store(index, name, policy, event, folded)
         folded.events += self.close(index, closed)
+        if keyframe is not None:
+            self.history.mark(keyframe)
         for name, event in observed.items():
             folded.sites[name] = self._site(index, name, event, self._closings.pop(name, None), effects, cosines, best)
         if note := self.history.hold_budget():
@@ -71,6 +75,15 @@ class Folder:
         if self.break_even is None and self.history.ledger.saving > 0:
             self.break_even = index
         return folded
+
+    def rewind(self, frame: Frame) -> None:
+        """Go on from a keyframe's frame: forget what was kept and found after it."""
+        self.history.cut(frame.index)
+        self.resets = frame.resets
+        self._even = {name: step for name, step in self._even.items() if step <= frame.index}
+        if self.break_even is not None and self.break_even > frame.index:
+            self.break_even = None
+        self._closings.clear()
 
     def close(self, index: int, closed: Mapping[str, TrackerEvent]) -> list[Event]:
         """Windows that ended, as events of step `index`; the kept coefficients go over to the new bases.

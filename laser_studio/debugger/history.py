@@ -4,18 +4,22 @@ A basis costs as much as D rows of Z, so it is not stored per refresh. When the 
 coefficients are carried over, Z ← Z QᵀQ′, while what they keep stays above the threshold (where they never reached it:
 above that share of what they kept) and the carried form is the smaller one; otherwise the old basis stays with its
 coefficients as a closed *version* and a new version starts. The first window, for which no basis existed, is kept exact.
-Over the budget, exact steps are compressed first, then the oldest steps are dropped.
+A keyframe has to keep its bases anyway, so versions close there and share them: what lies before a keyframe is never carried
+again, and going back to it means forgetting what came after. Over the budget, exact steps are compressed first, then
+keyframes are thinned to their half of it, then the oldest steps are dropped.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 
 import torch
 from torch import Tensor
 
+from laser_studio.debugger.keyframes import Keyframe, Keyframes, storage_of
 from laser_studio.laser.ledger import EMPTY, LedgerLine
 from laser_studio.memory import give_back_freed
 
@@ -44,10 +48,10 @@ class _Entry:
 
 
 class _Run:
-    """Entries in order of steps with running totals; `basis` (D, k) is None where the entries are exact."""
+    """Entries in order of steps with running totals; `basis` (D, k) is None where the entries are exact, `closed`: no more come."""
 
-    def __init__(self, basis: Tensor | None, entries: Iterable[_Entry] = ()) -> None:
-        self.basis = basis
+    def __init__(self, basis: Tensor | None, entries: Iterable[_Entry] = (), *, closed: bool = False) -> None:
+        self.basis, self.closed = basis, closed
         self.entries: deque[_Entry] = deque()
         self.rows = self.nbytes = self.carried = 0
         self.energy = self.kept = self.at_first = 0.0
@@ -70,6 +74,29 @@ class _Run:
         self.at_first += sign * entry.at_first
 
 
+@dataclass
+class _Totals:
+    """Sums over runs. bases: bytes of each basis by its storage, for runs may share one."""
+
+    rows: int = 0
+    nbytes: int = 0
+    carried: int = 0
+    energy: float = 0.0
+    kept: float = 0.0
+    bases: dict[int, int] = field(default_factory=dict)
+
+    def plus(self, run: _Run) -> _Totals:
+        bases = self.bases if run.basis is None else {**self.bases, storage_of(run.basis): run.basis.nbytes}
+        return _Totals(
+            self.rows + run.rows,
+            self.nbytes + run.nbytes,
+            self.carried + run.carried,
+            self.energy + run.energy,
+            self.kept + run.kept,
+            bases,
+        )
+
+
 class SiteHistory:
     """Stored activations of one site, in the dtype they come in, so that full and stored bytes compare like with like."""
 
@@ -77,21 +104,30 @@ class SiteHistory:
         self.dim, self.threshold = dim, threshold
         self._exact = _Run(None)
         self._versions: deque[_Run] = deque()  # coefficients, one run per basis; the last one grows
+        self._older: _Totals | None = None  # of all runs but the one that grows; None: to be summed anew
+        self.changes = 0  # of the bases held, for whoever keeps a figure of them
 
     @property
     def versions(self) -> int:
         """Bases that have to be kept."""
-        return len(self._versions)
+        return len(self._totals.bases)
+
+    @property
+    def bases(self) -> Iterable[int]:
+        """The storages of the bases that have to be kept."""
+        return self._totals.bases.keys()
 
     def add_exact(self, step: int, x: Tensor) -> None:
         """Keep x (N, D) as it is."""
         energy = _energy(x)
         self._exact.append(_Entry(step, x.clone(), energy, energy, energy))
+        self._older = None
 
     def add(self, step: int, coefficients: Tensor, basis: Tensor, energy: float) -> None:
         """Keep coefficients (N, k) of an input of energy ‖X‖²_F, belonging to `basis` (D, k)."""
-        if not self._versions or self._versions[-1].basis is not basis:
+        if not self._versions or self._versions[-1].closed or self._versions[-1].basis is not basis:
             self._versions.append(_Run(basis))
+            self._regrouped()
         kept = _energy(coefficients)
         self._versions[-1].append(_Entry(step, coefficients, energy, kept, kept))
 
@@ -101,7 +137,7 @@ class SiteHistory:
             return
         version = self._versions[-1]
         old = version.basis
-        if old is None or old is basis or not version.entries:
+        if old is None or old is basis or version.closed or not version.entries:
             return
         wider = version.rows * (basis.shape[1] - old.shape[1])
         if version.rows >= _CLOSED_AT_ROWS_PER_DIM * self.dim or wider > old.numel():
@@ -118,6 +154,24 @@ class SiteHistory:
         self._versions[-1] = _Run(
             basis, (_Entry(entry.step, part.clone(), entry.energy, left, entry.at_first, True) for entry, part, left in parts)
         )
+        self.changes += 1
+
+    def close_version(self) -> None:
+        """From now on nothing stored so far is carried over to another basis."""
+        if self._versions and self._versions[-1].entries:
+            self._versions[-1].closed = True
+
+    def cut(self, step: int) -> None:
+        """Forget all activations of later steps. Runs that lie before it are left as they are, to the last bit of their sums."""
+
+        def before(run: _Run) -> _Run:
+            if not run.entries or run.entries[-1].step <= step:
+                return run
+            return _Run(run.basis, (entry for entry in run.entries if entry.step <= step), closed=run.closed)
+
+        self._exact = before(self._exact)
+        self._versions = deque(run for run in map(before, self._versions) if run.entries)
+        self._regrouped()
 
     def compress_exact(self) -> int:
         """Turn exact steps into coefficients of the oldest basis at hand; returns the bytes freed."""
@@ -130,8 +184,9 @@ class SiteHistory:
             z = (entry.data.float() @ oldest.basis).to(entry.data.dtype)
             kept = _energy(z)
             thin.append(_Entry(entry.step, z, entry.energy, kept, kept))
-        self._versions[0] = _Run(oldest.basis, (*thin, *oldest.entries))
+        self._versions[0] = _Run(oldest.basis, (*thin, *oldest.entries), closed=oldest.closed)
         self._exact = _Run(None)
+        self._regrouped()
         return before - self.nbytes
 
     def drop_before(self, step: int) -> None:
@@ -141,6 +196,7 @@ class SiteHistory:
                 run.drop_oldest()
         while len(self._versions) > 1 and not self._versions[0].entries:
             self._versions.popleft()
+        self._regrouped()
 
     def read(self, step: int) -> tuple[Tensor, float] | None:
         """The input at a step, rebuilt as ZQᵀ (N, D), and the share of its energy that is kept; None where it was dropped."""
@@ -160,29 +216,39 @@ class SiteHistory:
     @property
     def retained(self) -> float:
         """Share of energy that all stored activations of this site keep; 1 of nothing."""
-        runs = (self._exact, *self._versions)
-        return _share(sum(run.kept for run in runs), sum(run.energy for run in runs))
+        totals = self._totals
+        return _share(totals.kept, totals.energy)
 
     @property
     def carried(self) -> int:
         """Steps whose coefficients were carried over to a newer basis."""
-        return sum(run.carried for run in self._versions)
+        return self._totals.carried
 
     @property
     def nbytes(self) -> int:
-        line = self.ledger
-        return line.stored_bytes + line.basis_bytes
+        totals = self._totals
+        return totals.nbytes + sum(totals.bases.values())
 
     @property
     def ledger(self) -> LedgerLine:
         """Bytes really held, against the same steps at full width."""
-        runs = (self._exact, *self._versions)
-        itemsize = next((run.entries[0].data.element_size() for run in runs if run.entries), 4)
-        return LedgerLine(
-            full_bytes=sum(run.rows for run in runs) * self.dim * itemsize,
-            stored_bytes=sum(run.nbytes for run in runs),
-            basis_bytes=sum(run.basis.nbytes for run in self._versions if run.basis is not None),
-        )
+        totals = self._totals
+        itemsize = next((run.entries[0].data.element_size() for run in (self._exact, *self._versions) if run.entries), 4)
+        return LedgerLine(totals.rows * self.dim * itemsize, totals.nbytes, sum(totals.bases.values()))
+
+    @property
+    def _totals(self) -> _Totals:
+        if self._older is None:
+            older = _Totals().plus(self._exact)
+            for run in islice(self._versions, max(0, len(self._versions) - 1)):
+                older = older.plus(run)
+            self._older = older
+        return self._older.plus(self._versions[-1]) if self._versions else self._older
+
+    def _regrouped(self) -> None:
+        """Runs came or went: sums over them are out of date."""
+        self._older = None
+        self.changes += 1
 
 
 def _energy(data: Tensor) -> float:
@@ -203,14 +269,20 @@ def _share(kept: float, full: float) -> float:
 STEPS_BETWEEN_TRIMS = 1_000  # replaced coefficients leave holes of some 30 MB in that time, and giving them back takes some 30 ms
 
 
+KEYFRAME_SHARE = 0.5  # of the budget, at most, before older keyframes are thinned
+
+
 class History:
-    """The histories of all sites under one byte budget."""
+    """The histories of all sites and the keyframes, under one byte budget."""
 
     def __init__(self, budget_bytes: int) -> None:
         self.budget_bytes = budget_bytes
         self.sites: dict[str, SiteHistory] = {}
+        self.keyframes = Keyframes()
         self.dropped_before = 0  # activations of earlier steps are gone
+        self.said = ""  # what had to go last, in one sentence
         self._steps = 0
+        self._beside: tuple[tuple[int, ...], LedgerLine] = (), EMPTY
 
     def site(self, name: str, dim: int, threshold: float) -> SiteHistory:
         """The history of a site, made at first need; `threshold` is the energy share below which coefficients are not carried over."""
@@ -220,11 +292,39 @@ class History:
 
     @property
     def ledger(self) -> LedgerLine:
-        return sum((site.ledger for site in self.sites.values()), EMPTY)
+        """Bytes really held, keyframes included, against the activations at full width."""
+        return sum((site.ledger for site in self.sites.values()), self.keyframe_line)
+
+    @property
+    def keyframe_line(self) -> LedgerLine:
+        """What keyframes hold that no stored coefficients need: states as stored, trackers' tensors as bases."""
+        now = (self.keyframes.changes, *(site.changes for site in self.sites.values()))
+        if self._beside[0] != now:
+            held = {place for site in self.sites.values() for place in site.bases}
+            states = tracked = 0
+            for keyframe in self.keyframes:
+                more, beside = keyframe.bytes_beside(held)
+                states, tracked = states + more, tracked + beside
+            self._beside = now, LedgerLine(0, states, tracked)
+        return self._beside[1]
 
     @property
     def nbytes(self) -> int:
-        return sum(site.nbytes for site in self.sites.values())
+        beside = self.keyframe_line
+        return sum(site.nbytes for site in self.sites.values()) + beside.stored_bytes + beside.basis_bytes
+
+    def mark(self, keyframe: Keyframe) -> None:
+        """Keep a keyframe; what is stored so far stays in its present form from now on."""
+        for site in self.sites.values():
+            site.close_version()
+        self.keyframes.add(keyframe)
+
+    def cut(self, step: int) -> None:
+        """Forget what came after the keyframe of that step."""
+        self.keyframes.cut(step)
+        for site in self.sites.values():
+            site.cut(step)
+        self.dropped_before = min(self.dropped_before, step + 1)
 
     def hold_budget(self) -> str | None:
         """Called after each step: bring the bytes under the budget; returns a sentence where something had to go."""
@@ -236,17 +336,30 @@ class History:
         done = []
         if freed := sum(site.compress_exact() for site in self.sites.values()):
             done.append(f"exact steps compressed, {freed:,} bytes freed")
-        dropped = self.dropped_before
-        # A tenth more than needed goes at once, so that a full history is not trimmed at every single step.
-        while self.nbytes > 0.9 * self.budget_bytes:
-            spans = [span for site in self.sites.values() if (span := site.steps) is not None]
-            oldest, newest = min(span[0] for span in spans), max(span[1] for span in spans)
-            if oldest >= newest:
-                break
-            self.dropped_before = oldest + 1
-            for site in self.sites.values():
-                site.drop_before(oldest + 1)
+        thinned, dropped = self.keyframes.thinned, self.dropped_before
+        alone = sum(keyframe.nbytes() for keyframe in self.keyframes)
+        while self.nbytes > self.budget_bytes and alone > KEYFRAME_SHARE * self.budget_bytes and self.keyframes.thin():
+            alone = sum(keyframe.nbytes() for keyframe in self.keyframes)
+        if self.nbytes > self.budget_bytes:
+            self._drop_oldest()
+        while self.nbytes > self.budget_bytes and self.keyframes.thin():
+            pass
+        if self.keyframes.thinned > thinned:
+            done.append(f"{self.keyframes.thinned - thinned} keyframes thinned out, {len(self.keyframes)} left")
         if self.dropped_before > dropped:
             give_back_freed()
             done.append(f"activations before step {self.dropped_before} dropped")
-        return "; ".join(done) or None
+        if not done:
+            return None
+        self.said = "; ".join(done)
+        return self.said
+
+    def _drop_oldest(self) -> None:
+        """Forget the oldest steps; a tenth more than needed goes at once, so that a full history is not trimmed at every single step."""
+        while self.nbytes > 0.9 * self.budget_bytes:
+            spans = [span for site in self.sites.values() if (span := site.steps) is not None]
+            if not spans or (oldest := min(span[0] for span in spans)) >= max(span[1] for span in spans):
+                return
+            self.dropped_before = oldest + 1
+            for site in self.sites.values():
+                site.drop_before(oldest + 1)

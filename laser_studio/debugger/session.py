@@ -1,8 +1,9 @@
 """`Session`: step, go back, seek, run until something happens. The cursor over a live run, and policies over time.
 
 Recorded frames are never recomputed to be shown. Going back moves the cursor; stepping forward again shows the recorded
-future as long as nothing was changed. A changed policy drops that future, and the live state is rebuilt by replaying the
-run deterministically from its start under the policies that were in force.
+future as long as nothing was changed. A changed policy drops that future, and the live state is rebuilt from the nearest
+keyframe by deterministic replay under the policies that were in force. `restore` gives the exact state of any step the same
+way, beside the live run.
 """
 
 from __future__ import annotations
@@ -14,9 +15,14 @@ from torch import Tensor
 
 from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import EventKind, Frame
+from laser_studio.debugger.kept import Kept, kept_by
+from laser_studio.debugger.keyframes import TravelSettings
 from laser_studio.debugger.machine import Machine
 from laser_studio.debugger.measures import Measures
+from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.spectra import Shares, Spectra
+from laser_studio.debugger.stepper import Stepper
+from laser_studio.debugger.stepping import Size, length_of, next_end, previous_end, way_out
 from laser_studio.errors import PuzzleError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import SavedBytes
@@ -51,7 +57,8 @@ class Session:
 
     The model is shared read-only: any number of sessions may use it. A session itself belongs to one thread at a time.
     `seed` replaces the policy's seed, so the same seed gives the same frames. `history_bytes` bounds what is kept of the
-    activations. `beyond` lets the run go on past `halt_max_steps`; it may be set at any time. `companions` are puzzles of the same
+    activations and the keyframes, which lie about `keyframe_steps` apart (`TravelSettings`).
+    `beyond` lets the run go on past `halt_max_steps`; it may be set at any time. `companions` are puzzles of the same
     kind and shape that run along in one batch: the picture follows `puzzle`, trackers and statistics see all. `measures` are
     figures computed beside the run. Raises `PuzzleError` where a puzzle does not fit.
     """
@@ -64,6 +71,7 @@ class Session:
         policy: LaserPolicy | None = None,
         seed: int | None = None,
         history_bytes: int = 256 << 20,
+        keyframe_steps: int = 30,
         beyond: bool = False,
         companions: Sequence[Puzzle] = (),
         measures: Measures | None = None,
@@ -75,10 +83,12 @@ class Session:
         self.measures = measures or Measures()
         self.epoch = 0
         self._seed = seed
-        self._history_bytes = history_bytes
+        self._travel = TravelSettings(history_bytes=history_bytes, keyframe_steps=keyframe_steps)
         self._policies = {0: self._seeded(policy or LaserPolicy())}  # step -> policy in force for the steps after it
+        self._measures = {0: self.measures}  # the same for what is measured
         self._saved: SavedBytes | None = None
         self._machine = self._fresh_machine()
+        self._replay = Replay(self._fresh_stepper, self._in_force)
         self._saved = self._machine.training.saved
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
@@ -117,7 +127,7 @@ class Session:
     @property
     def policy(self) -> LaserPolicy:
         """The policy in force for the next step."""
-        return self._policies[max(step for step in self._policies if step <= self._cursor)]
+        return self._in_force(self._cursor)[0]
 
     @property
     def finished(self) -> bool:
@@ -130,22 +140,70 @@ class Session:
         """Activations of steps before this one had to go to keep the byte budget."""
         return self._machine.history.dropped_before
 
-    def step(self) -> Frame:
-        """The next frame; at the end of the run the last one again."""
-        if self._cursor < self.head:
-            self._cursor += 1
-        elif not self.finished:
-            self._catch_up()
-            self._frames.append(self._machine.advance())
-            self._cursor += 1
-            for name, shares in self._machine.spectra.items():
-                self._spectra.add(name, self._cursor, shares)
+    @property
+    def history_bytes(self) -> int:
+        """The byte budget of activations and keyframes; setting it acts at once. Raises `PolicyError` outside its range."""
+        return self._travel.history_bytes
+
+    @history_bytes.setter
+    def history_bytes(self, budget: int) -> None:
+        self._travel = replace(self._travel, history_bytes=budget)
+        self._machine.history.budget_bytes = budget
+        self._machine.history.hold_budget()
+
+    @property
+    def kept(self) -> Kept:
+        """What is held for going back, what had to go, and how far a replay may have to reach."""
+        return kept_by(self._machine.history, self.head)
+
+    def step(self, size: Size = "net") -> Frame:
+        """On to the next net application, or to the next end of an H cycle or a supervision step; at the end of the run the last one again.
+
+        Raises ValueError for another size.
+        """
+        return self._on_to(next_end(self._cursor, length_of(size, self.model.config)))
+
+    def back(self, size: Size = "net") -> Frame:
+        """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
+        self._cursor = previous_end(self._cursor, length_of(size, self.model.config))
         return self.frame
 
-    def back(self) -> Frame:
-        """The frame before; at the start the first one again."""
-        self._cursor = max(0, self._cursor - 1)
+    def out(self) -> Frame:
+        """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
+        return self._on_to(way_out(self._cursor, self.model.config))
+
+    def run_back(self, until: Condition | str | None = None) -> Frame:
+        """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
+
+        until: as for `run`; None: a reset, a growth, or a change of the answer. Raises ValueError for an unknown name.
+        """
+        condition = _condition(until) or _is_event
+        while self._cursor > 0:
+            self._cursor -= 1
+            if condition(self.frame):
+                break
         return self.frame
+
+    def restore(self, index: int) -> Restored:
+        """Seek, and the exact state there, to go on from: states, trackers and all, bit for bit those of the first time.
+
+        From the nearest keyframe by replay, beside the live run, whose head and activations stay. Stops at the ends of time.
+        """
+        frame = self.seek(index)
+        if self._machine.frame.index == frame.index:
+            return restored(self._machine.stepper, frame, 0)
+        stepper, steps = self._replay.to(frame.index, self._machine.history.keyframes.nearest(frame.index))
+        return restored(stepper, frame, steps)
+
+    def inside(self, index: int) -> tuple[SiteVisit, ...]:
+        """Every site within the net application that led to frame `index`, in order, with its exact inputs and outputs; none for frame 0.
+
+        Computed again from the nearest keyframe, so it is exact where `activations` is compressed or dropped. Moves nothing.
+        Raises IndexError for a step that is not recorded.
+        """
+        if not 0 <= index <= self.head:
+            raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
+        return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
 
     def restart(self) -> Frame:
         """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed."""
@@ -184,14 +242,15 @@ class Session:
         if self._cursor < self.head:
             self._frames.cut(self._cursor + 1)
             self._spectra.cut(self._cursor + 1)
+            self._replay.close()
             self.epoch += 1
         self._policies = {step: old for step, old in self._policies.items() if step < self._cursor}
         self._policies[self._cursor] = policy
+        self._measures = {step: old for step, old in self._measures.items() if step < self._cursor} | {self._cursor: self.measures}
 
     def set_measures(self, measures: Measures) -> None:
         """Compute other figures beside the run, on steps computed from now on; what is recorded stays."""
-        self.measures = measures
-        self._machine.set_measures(measures)
+        self.measures = self._measures[self.head] = measures
 
     def spectra(self, site: str, start: int, stop: int) -> list[Shares | None]:
         """Energy shares of a site's coefficients, descending, at most 64, per recorded step in [start, stop); None where there are none."""
@@ -207,27 +266,48 @@ class Session:
     def close(self) -> None:
         """Free what the session holds; frames stay readable."""
         self._machine.close()
+        self._replay.close()
+
+    def _on_to(self, index: int) -> Frame:
+        while self._cursor < index and (self._cursor < self.head or not self.finished):
+            if self._cursor == self.head:
+                self._compute()
+            self._cursor += 1
+        return self.frame
+
+    def _compute(self) -> None:
+        """One new frame at the head, where the cursor is."""
+        self._catch_up()
+        self._machine.stepper.settle(*self._in_force(self._cursor))
+        self._frames.append(self._machine.advance())
+        for name, shares in self._machine.spectra.items():
+            self._spectra.add(name, self._cursor + 1, shares)
+
+    def _in_force(self, index: int) -> tuple[LaserPolicy, Measures]:
+        """Settings and figures of the steps after `index`."""
+        policy, measures = (max(step for step in times if step <= index) for times in (self._policies, self._measures))
+        return self._policies[policy], self._measures[measures]
 
     def _seeded(self, policy: LaserPolicy) -> LaserPolicy:
         return policy if self._seed is None else replace(policy, seed=self._seed)
 
     def _fresh_machine(self) -> Machine:
-        puzzles = (self.puzzle, *self.companions)
-        machine = Machine(self.model, puzzles, self._policies[0], history_bytes=self._history_bytes, saved=self._saved)
-        machine.set_measures(self.measures)
-        return machine
+        return Machine(self.model, (self.puzzle, *self.companions), self._policies[0], travel=self._travel, saved=self._saved)
+
+    def _fresh_stepper(self) -> Stepper:
+        return Stepper(self.model, (self.puzzle, *self.companions), self._policies[0])
 
     def _catch_up(self) -> None:
-        """Bring the live state to the cursor, by replay from the start where it is past it, and the policy up to date."""
+        """Bring the live state to the cursor where it is past it, under the policies that were in force on the way."""
         if self._machine.frame.index > self._cursor:
-            self._machine.close()
-            self._machine = self._fresh_machine()
-        while True:
-            here = self._machine.frame.index
-            if (policy := self._policies.get(here)) is not None and policy != self._machine.policy:
-                self._machine.set_policy(policy)
-            if here == self._cursor:
-                return
+            keyframe = self._machine.history.keyframes.nearest(self._cursor)
+            if keyframe is None:
+                self._machine.close()
+                self._machine = self._fresh_machine()
+            else:
+                self._machine.rewind(keyframe, self._frames[keyframe.index])
+        while (here := self._machine.frame.index) < self._cursor:
+            self._machine.stepper.settle(*self._in_force(here))
             self._machine.advance()
 
 
@@ -242,3 +322,8 @@ def _condition(until: Condition | str | None) -> Condition | None:
         kind = _EVENTS[until]
         return lambda frame: any(event.kind == kind for event in frame.events)
     raise ValueError(f"unknown condition {until!r}: use a callable or one of {', '.join(NAMED_CONDITIONS)}")
+
+
+def _is_event(frame: Frame) -> bool:
+    """Whether a reset, a growth or a change of the answer happened."""
+    return any(event.kind in ("reset", "grew", "changed") for event in frame.events)

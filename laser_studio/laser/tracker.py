@@ -147,7 +147,7 @@ class SubspaceTracker:
         self.expected = 1
         self.share = 0, 1  # which of how many processes this is, each of which observes its part of the rows
         self.device = None if device is None else torch.device(device)
-        self._orders: dict[tuple[int, int], list[Tensor]] = {}
+        self._orders: dict[tuple[int, int, int], list[Tensor]] = {}
         self._state, self._open = Snapshot(dim, policy), EMPTY
         self.restore(self._state)
 
@@ -331,7 +331,7 @@ class SubspaceTracker:
         (own, processes), count = self.share, rows.shape[0]
         if not self._draws or not count:
             return ()
-        order = self._orders.get(key := (count, self._draws))
+        order = self._orders.get(key := (self.policy.seed, count, self._draws))
         if order is None:
             generator = private_generator(self.policy.seed, self.name, "rows", count * processes)
             order = self._orders[key] = list(torch.randperm(count * processes, generator=generator).to(rows.device).split(self._draws))

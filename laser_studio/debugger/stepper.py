@@ -1,0 +1,151 @@
+"""The model's recursion with the tracker beside it, one net application at a time: what a live run and a replay have in common.
+
+Everything the next step depends on is here and nothing that is only shown: a replay that skips frames, readings and the history
+goes through exactly the states the live run went through.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from laser_studio.debugger.keyframes import Keyframe
+from laser_studio.debugger.measures import Cosines, Cycle, Effects, Measures, Probe
+from laser_studio.debugger.reading import Reader
+from laser_studio.debugger.replica import share_weights
+from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
+from laser_studio.puzzles import Puzzle
+from laser_studio.trm import TRM, RecursionStep
+
+
+@dataclass(frozen=True, eq=False)
+class Stepped:
+    """One net application: what the trackers observed and closed, what was measured beside it and how long that took in seconds."""
+
+    step: RecursionStep
+    observed: Mapping[str, TrackerEvent]
+    closed: Mapping[str, TrackerEvent]
+    effects: Effects | None
+    cosines: Cosines | None
+    beside_seconds: float
+
+
+class Stepper:
+    """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
+
+    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: both as the H cycle under way found them.
+    """
+
+    def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy) -> None:
+        self._original = model
+        self.model = share_weights(model).eval()
+        self.reader = Reader(self.model, puzzles)
+        self.tap = SiteTap(self.model.net, policy).attach()
+        self.measures = Measures()
+        self._probe: Probe | None = None
+        self._steps: Iterator[RecursionStep] = iter(())
+        self.index = 0
+        self._carry = self.model.initial_carry(self.reader.batch)
+        self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
+        self.start = (self.z_H, self.z_L)
+
+    @property
+    def policy(self) -> LaserPolicy:
+        """The tracker's settings in force."""
+        return self.tap.policy
+
+    def settle(self, policy: LaserPolicy, measures: Measures) -> None:
+        """Settings and figures from the next step on (the best basis: from the next window on)."""
+        if policy != self.policy:
+            self.tap.set_policy(policy)
+        self.measures = measures
+        if self.tap.keep_windows != measures.best:
+            self.tap.keep_windows = measures.best
+
+    def close(self) -> None:
+        """Remove all hooks and drop what is held."""
+        self.tap.detach()
+        self._rest()
+        self._probe = None
+
+    def keyframe(self) -> Keyframe:
+        """The state now; only where a supervision step has just ended."""
+        return Keyframe(self.index, self._carry, self.tap.snapshot(), self.tap.keep_windows)
+
+    def load(self, keyframe: Keyframe) -> None:
+        """Go on from a keyframe of this run, bit for bit."""
+        self._rest()
+        self.index, self._carry = keyframe.index, keyframe.carry
+        self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
+        self.start = (self.z_H, self.z_L)
+        self.tap.keep_windows = keyframe.keep_windows
+        self.tap.restore(keyframe.tap)
+
+    @torch.no_grad()
+    def advance(self, labels: Callable[[], Tensor] | None = None) -> Stepped:
+        """One net application. labels: (T,) token ids for the gradient's cosine; without them only what the rule needs is measured."""
+        step = self._next_step()
+        observed = self.tap.take()
+        asked = time.perf_counter()
+        effects, cosines = self._measured(step, labels)
+        beside = time.perf_counter() - asked
+        refresh = self.policy.refresh
+        closed: Mapping[str, TrackerEvent]
+        if step.ends_cycle if refresh == "cycle" else step.carry is not None and refresh == "supervision":
+            judged = {name: effect.fidelity for name, effect in effects.sites.items()} if effects is not None else None
+            closed = self.tap.refresh(functional=judged)
+        else:
+            closed = {name: event for name, event in observed.items() if event.closes} or self.tap.turn(observed)
+        self.index += 1
+        self.z_H, self.z_L = step.z_H, step.z_L
+        if step.ends_cycle:
+            self.start = (step.z_H, step.z_L)
+        return Stepped(step, observed, closed, effects, cosines, beside)
+
+    def _next_step(self) -> RecursionStep:
+        step = next(self._steps, None)
+        if step is None:
+            self._steps = self.model.recurse(self._carry, self.reader.batch)
+            step = next(self._steps)
+        if step.carry is not None:
+            # Past the trained depth the run goes on from its states; only a fresh session restarts them.
+            self._carry = step.carry.going_on()
+        return step
+
+    def _rest(self) -> None:
+        """Leave the supervision step under way. Its generator must end before another begins: it drops the model's casts as it does."""
+        if isinstance(self._steps, Generator):
+            self._steps.close()
+        self._steps = iter(())
+
+    def _measured(self, step: RecursionStep, labels: Callable[[], Tensor] | None) -> tuple[Effects | None, Cosines | None]:
+        """The functional figures of the H cycle that ends here, as far as they are asked for and there are bases to ask about."""
+        shown = labels is not None
+        functional = (self.measures.functional and shown) or self._triggers_on_function()
+        gradient = self.measures.gradient and shown
+        if not step.ends_cycle or not (functional or gradient):
+            return None, None
+        bases = {name: tracker.basis for name, tracker in self.tap.trackers.items() if tracker.basis is not None}
+        if not bases or not step.z_H.isfinite().all():
+            return None, None
+        if self._probe is None:
+            self._probe = Probe(self._original)  # a copy of our own model would feed our taps
+        given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
+        batch = self.reader.batch
+        cycle = Cycle(
+            z_H=self.start[0][:1],
+            z_L=self.start[1][:1],
+            x=self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype),
+            end=step.z_H[:1],
+            open_cells=~given,
+            labels=labels() if labels is not None else batch["inputs"][0],
+        )
+        effects = self._probe.effects(cycle, bases) if functional else None
+        return effects, self._probe.cosines(cycle, bases) if gradient else None
+
+    def _triggers_on_function(self) -> bool:
+        return "functional" in (self.policy.measure, *(override.get("measure") for override in self.policy.sites.values()))
