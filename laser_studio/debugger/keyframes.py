@@ -50,13 +50,12 @@ class Keyframe:
     """The state after recursion step `index`, which ended a supervision step.
 
     carry: z_H, z_L (B, P + T, D) in the forward dtype, and the batch they belong to; tap: settings in force and every tracker's
-    state; keep_windows: whether the tap held all windows.
+    state.
     """
 
     index: int
     carry: Carry
     tap: TapSnapshot
-    keep_windows: bool
 
     def states(self) -> Iterator[Tensor]:
         """The tensors of the model's state."""

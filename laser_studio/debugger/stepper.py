@@ -74,15 +74,14 @@ class Stepper:
 
     def keyframe(self) -> Keyframe:
         """The state now; only where a supervision step has just ended."""
-        return Keyframe(self.index, self._carry, self.tap.snapshot(), self.tap.keep_windows)
+        return Keyframe(self.index, self._carry, self.tap.snapshot())
 
     def load(self, keyframe: Keyframe) -> None:
-        """Go on from a keyframe of this run, bit for bit."""
+        """Go on from a keyframe of this run, bit for bit, once settled on what was in force there."""
         self._rest()
         self.index, self._carry = keyframe.index, keyframe.carry
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
         self.start = (self.z_H, self.z_L)
-        self.tap.keep_windows = keyframe.keep_windows
         self.tap.restore(keyframe.tap)
 
     @torch.no_grad()

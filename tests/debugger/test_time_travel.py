@@ -264,7 +264,7 @@ def test_a_smaller_budget_acts_at_once_and_says_so(model: TRM, puzzle: Puzzle) -
 @pytest.mark.parametrize("wrong", [{"history_bytes": 1}, {"keyframe_steps": 0}])
 def test_settings_outside_their_ranges_are_refused_by_name(model: TRM, puzzle: Puzzle, wrong: dict[str, int]) -> None:
     with pytest.raises(PolicyError, match=next(iter(wrong))):
-        Session(model, puzzle, **wrong)  # type: ignore[arg-type]
+        Session(model, puzzle, **wrong)
 
 
 def test_a_closed_session_frees_its_replay(model: TRM, puzzle: Puzzle) -> None:
