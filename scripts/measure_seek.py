@@ -64,17 +64,19 @@ def main() -> None:
 
     draw = random.Random(0)
     targets = [draw.randrange(given.steps + 1) for _ in range(given.seeks)]
-    seconds, replayed, states = [], [], {}
+    seconds, busy, replayed, states = [], [], [], {}
     for place, target in enumerate(targets):
-        begun = time.perf_counter()
+        begun, own = time.perf_counter(), time.process_time()
         state = run.restore(target)
         if given.device != "cpu":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - begun)
+        busy.append(time.process_time() - own)
         replayed.append(state.replayed)
         if place % 5 == 0:
             states[target] = state
     print(told("seek with the exact state restored", seconds), f"; {statistics.mean(replayed):.1f} steps replayed on average")
+    print(told("the same in time of this process, whatever else the machine does", busy))
 
     straight = session(0)
     for target in sorted(states):

@@ -22,6 +22,7 @@ from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM
 from tests.debugger.conftest import tiny_model
 from tests.debugger.test_session import site_inputs
+from tests.laser.helpers import DEVICES
 
 POLICY = LaserPolicy(rank="25%", min_fidelity=0.9, patience=2, growth=2)
 # Changes at window ends and within windows, of rank, seed, rule, refresh and single sites.
@@ -70,9 +71,10 @@ def now(stepper: Stepper) -> tuple[Tensor, Tensor, dict[str, Any]]:
     return stepper.z_H.clone(), stepper.z_L.clone(), dict(stepper.tap.snapshot().trackers)
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("mlp_t", [False, True])
-def test_every_state_of_a_run_is_restored_bit_for_bit(puzzle: Puzzle, mlp_t: bool) -> None:
-    model, first = tiny_model(mlp_t=mlp_t), []
+def test_every_state_of_a_run_is_restored_bit_for_bit(puzzle: Puzzle, mlp_t: bool, device: str) -> None:
+    model, first = tiny_model(mlp_t=mlp_t).to(device), []
     session = Session(model, puzzle, policy=POLICY, beyond=True, keyframe_steps=6)
     for step in range(STEPS):
         first.append(now(session._machine.stepper))
@@ -261,17 +263,18 @@ def test_a_smaller_budget_acts_at_once_and_says_so(model: TRM, puzzle: Puzzle) -
         session.history_bytes = 10
 
 
-@pytest.mark.parametrize("wrong", [{"history_bytes": 1}, {"keyframe_steps": 0}])
-def test_settings_outside_their_ranges_are_refused_by_name(model: TRM, puzzle: Puzzle, wrong: dict[str, int]) -> None:
-    with pytest.raises(PolicyError, match=next(iter(wrong))):
-        Session(model, puzzle, **wrong)
+def test_settings_outside_their_ranges_are_refused_by_name(model: TRM, puzzle: Puzzle) -> None:
+    with pytest.raises(PolicyError, match="history_bytes"):
+        Session(model, puzzle, history_bytes=1)
+    with pytest.raises(PolicyError, match="keyframe_steps"):
+        Session(model, puzzle, keyframe_steps=0)
 
 
 def test_a_closed_session_frees_its_replay(model: TRM, puzzle: Puzzle) -> None:
     session = Session(model, puzzle, policy=POLICY)
     session.seek(9)
     session.restore(4)
-    stepper = weakref.ref(session._replay._stepper)  # type: ignore[arg-type]
+    stepper = weakref.ref(session._replay._stepper)
     assert stepper() is not None
     session.close()
     gc.collect()
