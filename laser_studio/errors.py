@@ -8,6 +8,8 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── PolicyError       tracker settings outside their ranges
     ├── CompressionError  a module whose activations cannot be stored compressed
     ├── RecordingError    a recording that cannot be read or written
+    ├── ExpressionError   an expression over frames that cannot be read, or does not fit the run
+    ├── BreakpointError   a breakpoint whose other settings cannot be used
     ├── DeviceError       a device that is unknown or not there
     ├── TrainingError     a training run that cannot start, resume or go on
     └── ReportError       an evaluation that cannot be made, or its report not be read
@@ -36,6 +38,21 @@ class CompressionError(LaserStudioError):
 
 class RecordingError(LaserStudioError):
     """A recording that cannot be read or written."""
+
+
+class ExpressionError(LaserStudioError, ValueError):
+    """An expression over frames that cannot be read, or does not fit the run.
+
+    `position` is the character to blame, counted from 0; None where it is no single place.
+    """
+
+    def __init__(self, message: str, *, position: int | None = None) -> None:
+        super().__init__(message)
+        self.position = position
+
+
+class BreakpointError(LaserStudioError):
+    """A breakpoint whose name, hit condition or other settings cannot be used."""
 
 
 class DeviceError(LaserStudioError):
