@@ -428,6 +428,8 @@ class _Parser:
             if found is None:
                 reason = f'a site is expected, such as mlp.down_proj, *.mlp.* or "any name"; without one: {token.text}'
                 refuse(self.text, (start, start + 1), reason)
+            if not found.group().isprintable():
+                refuse(self.text, found.span(), "a site's name has printable characters only")
             quoted = found["quoted"]
             sites.append(SiteName(found["plain"] if quoted is None else quoted, span=found.span()))
             self.at = found.end()

@@ -13,8 +13,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from laser_studio.debugger.breakpoints import UNTIL, Breakpoints, Hit
+from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.frame_store import FrameStore
-from laser_studio.debugger.frames import EventKind, Frame
+from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.kept import Kept, kept_by
 from laser_studio.debugger.keyframes import TravelSettings
 from laser_studio.debugger.machine import Machine
@@ -33,17 +35,8 @@ MOST_PUZZLES = 64  # run together in one batch
 
 Condition = Callable[[Frame], bool]
 
-_EVENTS: dict[str, EventKind] = {
-    "reset": "reset",
-    "grew": "grew",
-    "miss": "miss",
-    "saturated": "saturated",
-    "answer_changed": "changed",
-    "solved": "solved",
-    "halt": "halt",
-}
-NAMED_CONDITIONS = (*_EVENTS, "cycle", "supervision")
-"""What `Session.run(until=…)` understands besides a callable."""
+NAMED_CONDITIONS = ("reset", "grew", "miss", "saturated", "answer_changed", "solved", "halt", "cycle", "supervision")
+"""The plainest conditions of `Session.run(until=…)`: words of the language that stand for themselves."""
 
 
 class Session:
@@ -61,6 +54,9 @@ class Session:
     `beyond` lets the run go on past `halt_max_steps`; it may be set at any time. `companions` are puzzles of the same
     kind and shape that run along in one batch: the picture follows `puzzle`, trackers and statistics see all. `measures` are
     figures computed beside the run. Raises `PuzzleError` where a puzzle does not fit.
+
+    `breakpoints` are consulted at every frame that `step` and `run` come to; `stopped_by` tells which of them were hit at the frame
+    where the last of these calls ended, the run's own condition among them.
     """
 
     def __init__(
@@ -93,6 +89,8 @@ class Session:
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
         self._cursor = 0
+        self.breakpoints = Breakpoints(Scope(tuple(self._machine.sites), puzzle.shape))
+        self.stopped_by: tuple[Hit, ...] = ()
 
     @property
     def frame(self) -> Frame:
@@ -123,6 +121,11 @@ class Session:
     def sites(self) -> dict[str, int]:
         """Width D of each tracked site, in order of application."""
         return dict(self._machine.sites)
+
+    @property
+    def scope(self) -> Scope:
+        """What expressions may name: the run's sites and cells."""
+        return self.breakpoints.scope
 
     @property
     def policy(self) -> LaserPolicy:
@@ -159,28 +162,30 @@ class Session:
     def step(self, size: Size = "net") -> Frame:
         """On to the next net application, or to the next end of an H cycle or a supervision step; at the end of the run the last one again.
 
-        Raises ValueError for another size.
+        No breakpoint stops it; those that were hit on the way are in `stopped_by`. Raises ValueError for another size.
         """
         return self._on_to(next_end(self._cursor, length_of(size, self.model.config)))
 
     def back(self, size: Size = "net") -> Frame:
         """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
         self._cursor = previous_end(self._cursor, length_of(size, self.model.config))
+        self.stopped_by = ()
         return self.frame
 
     def out(self) -> Frame:
         """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
         return self._on_to(way_out(self._cursor, self.model.config))
 
-    def run_back(self, until: Condition | str | None = None) -> Frame:
+    def run_back(self, until: Condition | str | Expression | None = None) -> Frame:
         """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
 
-        until: as for `run`; None: a reset, a growth, or a change of the answer. Raises ValueError for an unknown name.
+        until: as for `run`; None: a reset, a growth, or a change of the answer. Breakpoints are not asked. Raises `ExpressionError`.
         """
-        condition = _condition(until) or _is_event
+        holds = self._condition("reset | grew | answer_changed" if until is None else until)
+        self.stopped_by = ()
         while self._cursor > 0:
             self._cursor -= 1
-            if condition(self.frame):
+            if holds is not None and holds(self.frame, self._frames[self._cursor - 1] if self._cursor else None):
                 break
         return self.frame
 
@@ -206,33 +211,53 @@ class Session:
         return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
 
     def restart(self) -> Frame:
-        """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed."""
+        """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed.
+
+        Breakpoints count from nothing again.
+        """
         self._cursor = 0
+        self.stopped_by = ()
+        self.breakpoints.reset_counts()
         return self.frame
 
     def seek(self, index: int) -> Frame:
-        """The frame of that index, computing what is not recorded yet; stops at the ends of time."""
+        """The frame of that index, computing what is not recorded yet; stops at the ends of time, and at no breakpoint."""
+        self.stopped_by = ()
         self._cursor = max(0, min(index, self.head))
-        while self._cursor < index and not self.finished:
-            self.step()
+        while self._cursor < index and self._forward():
+            pass
         return self.frame
 
-    def run(self, until: Condition | str | None = None, *, max_steps: int | None = None) -> Frame:
-        """Step until the condition holds for a new frame, the end of the run, or `max_steps`.
+    def run(self, until: Condition | str | Expression | None = None, *, max_steps: int | None = None) -> Frame:
+        """Step until the condition holds for a new frame, a breakpoint is hit, the end of the run, or `max_steps`.
 
-        until: a callable on frames, or one of `NAMED_CONDITIONS`; None runs to the end. With `beyond`, a condition or
-        `max_steps` is needed. Raises ValueError for an unknown name.
+        until: an expression such as "reset | fidelity < 0.9 | answer_changed" (docs/breakpoints.md), or a callable on frames; None
+        runs on. `stopped_by` says what it was: empty after the end or `max_steps`. With `beyond`, a condition, an enabled
+        breakpoint or `max_steps` is needed. Raises `ExpressionError`, before any step, for what cannot be understood.
         """
-        condition = _condition(until)
-        if self.beyond and condition is None and max_steps is None:
+        holds = self._condition(until)
+        if self.beyond and holds is None and max_steps is None and not self.breakpoints.can_stop:
             raise ValueError("a run past the trained depth has no end of its own: give `until` or `max_steps`")
+        self.stopped_by = ()
         steps = 0
-        while not self.finished and (max_steps is None or steps < max_steps):
+        while not self.stopped_by and not self.finished and (max_steps is None or steps < max_steps):
+            before = self.frame
             frame = self.step()
             steps += 1
-            if condition is not None and condition(frame):
-                break
+            if holds is not None and holds(frame, before):
+                self.stopped_by = (Hit(UNTIL, "" if callable(until) else str(until), frame.index), *self.stopped_by)
         return self.frame
+
+    def evaluate(self, expression: str | Expression, index: int | None = None) -> float | None:
+        """What an expression says of a recorded frame, by default the one at the cursor: a number, None for nothing; of a condition 1 or 0.
+
+        Raises `ExpressionError` where it cannot be understood, IndexError for a frame that is not recorded.
+        """
+        index = self._cursor if index is None else index
+        if not 0 <= index <= self.head:
+            raise IndexError(f"there is no frame {index}: 0 to {self.head} are recorded")
+        bound = _expression(expression).bind(self.scope)
+        return bound.value(self._frames[index], self._frames[index - 1] if index else None)
 
     def set_policy(self, policy: LaserPolicy) -> None:
         """Use other tracker settings from the next step on; a recorded future that they would change is dropped."""
@@ -269,11 +294,24 @@ class Session:
         self._replay.close()
 
     def _on_to(self, index: int) -> Frame:
-        while self._cursor < index and (self._cursor < self.head or not self.finished):
-            if self._cursor == self.head:
-                self._compute()
-            self._cursor += 1
+        """Up to that frame or the end of the run, past breakpoints that count."""
+        hits: list[Hit] = []
+        while self._cursor < index:
+            before = self.frame
+            if not self._forward():
+                break
+            hits += self.breakpoints.consult(self.frame, before)
+        self.stopped_by = tuple(hits)
         return self.frame
+
+    def _forward(self) -> bool:
+        """One frame on, without breakpoints; False at the end of the run."""
+        if self._cursor == self.head:
+            if self.finished:
+                return False
+            self._compute()
+        self._cursor += 1
+        return True
 
     def _compute(self) -> None:
         """One new frame at the head, where the cursor is."""
@@ -297,6 +335,13 @@ class Session:
     def _fresh_stepper(self) -> Stepper:
         return Stepper(self.model, (self.puzzle, *self.companions), self._policies[0])
 
+    def _condition(self, until: Condition | str | Expression | None) -> Callable[[Frame, Frame | None], bool] | None:
+        if until is None:
+            return None
+        if callable(until):
+            return lambda frame, before: until(frame)
+        return _expression(until).require_condition().bind(self.scope).holds
+
     def _catch_up(self) -> None:
         """Bring the live state to the cursor where it is past it, under the policies that were in force on the way."""
         if self._machine.frame.index > self._cursor:
@@ -311,19 +356,5 @@ class Session:
             self._machine.advance()
 
 
-def _condition(until: Condition | str | None) -> Condition | None:
-    if until is None or callable(until):
-        return until
-    if until == "cycle":
-        return lambda frame: frame.l == "H"
-    if until == "supervision":
-        return lambda frame: frame.ends_supervision
-    if until in _EVENTS:
-        kind = _EVENTS[until]
-        return lambda frame: any(event.kind == kind for event in frame.events)
-    raise ValueError(f"unknown condition {until!r}: use a callable or one of {', '.join(NAMED_CONDITIONS)}")
-
-
-def _is_event(frame: Frame) -> bool:
-    """Whether a reset, a growth or a change of the answer happened."""
-    return any(event.kind in ("reset", "grew", "changed") for event in frame.events)
+def _expression(text: str | Expression) -> Expression:
+    return text if isinstance(text, Expression) else Expression(text)
