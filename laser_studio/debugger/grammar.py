@@ -370,7 +370,7 @@ class _Parser:
 
     def function(self, token: _Token, level: int) -> Node:
         name = token.text
-        if name in ("min", "max", "mean") and self.token.kind == "name":  # `min fidelity`
+        if name in ("min", "max", "mean") and self.token.kind == "name" and self.token.text not in FUNCTIONS:  # `min fidelity`
             return self.reduced(token, self.atom(level + 1))
         opening = self.token
         if opening.text != "(":

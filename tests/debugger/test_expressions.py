@@ -503,8 +503,11 @@ def test_every_word_is_read_from_real_frames(model: TRM, puzzle: Puzzle) -> None
     def over(name: str, how: Any) -> Callable[[Frame, Frame], Any]:
         return lambda f, _: how([v for v in (getattr(site, name) for site in f.sites.values()) if v is not None], default=None)
 
+    def attribute(name: str) -> Callable[[Frame, Frame], Any]:
+        return lambda f, _: getattr(f, name)
+
     expected: dict[str, Callable[[Frame, Frame], Any]] = {
-        **{name: lambda f, _, name=name: getattr(f, name) for name in (
+        **{name: attribute(name) for name in (
             "index", "s", "h", "right", "total", "batch", "batch_solved", "batch_right", "q_halt", "halt_probability", "residual",
             "functional", "flips", "kl", "gradient", "resets", "mean_fidelity")},
         **{name: happened(name) for name in ("solved", "unsolved", "halt")},
