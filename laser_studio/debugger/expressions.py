@@ -20,8 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from laser_studio.debugger import grammar
-from laser_studio.debugger.frames import Frame
-from laser_studio.debugger.grammar import (
+from laser_studio.debugger.expression_tree import (
     AtCell,
     AtH,
     AtSites,
@@ -35,7 +34,9 @@ from laser_studio.debugger.grammar import (
     Reduce,
     SiteName,
     Unary,
+    write,
 )
+from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.vocabulary import WORDS, OfCell, OfEvent, OfFrame, OfSite
 from laser_studio.errors import ExpressionError
 
@@ -78,7 +79,7 @@ class Expression:
 
     @cached_property
     def _spelling(self) -> str:
-        return grammar.write(self.root)
+        return write(self.root)
 
     def __str__(self) -> str:
         return self._spelling

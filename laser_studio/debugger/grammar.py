@@ -1,4 +1,4 @@
-"""The grammar of expressions over frames: text to a tree, and the tree back to text.
+"""The grammar of expressions over frames: text to a tree (`expression_tree`).
 
 A hand-written operator-precedence parser (Pratt's method) over a scanner that it drives itself, because a site's name inside
 `fidelity(…)` is read by other rules than the rest. Weakest first::
@@ -16,214 +16,38 @@ import difflib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
-from laser_studio.debugger.vocabulary import FUNCTIONS, SYNONYMS, WORDS, OfCell, OfEvent, OfFrame, OfSite, is_truth
+from laser_studio.debugger.expression_tree import (
+    BINDING,
+    COMPARE,
+    COMPARISONS,
+    MINUS,
+    NOT,
+    OR,
+    AtCell,
+    AtH,
+    AtSites,
+    Binary,
+    Call,
+    Changed,
+    Logic,
+    Name,
+    Node,
+    Number,
+    Reduce,
+    SiteName,
+    Span,
+    Unary,
+)  # fmt: skip
+from laser_studio.debugger.vocabulary import FUNCTIONS, SYNONYMS, WORDS, OfCell, OfEvent, OfSite
 from laser_studio.errors import ExpressionError
 
 MAX_LENGTH = 1_000  # characters
 MAX_DEPTH = 40  # of the tree, and of brackets
 MAX_ARGUMENTS = 16
 
-Span = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Node:
-    """A part of an expression. span: its characters in the text, which two equal trees may differ in."""
-
-    span: Span = field(default=(0, 0), compare=False, kw_only=True)
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        """The parts it is made of."""
-        return ()
-
-    @property
-    def truth(self) -> bool:
-        """Whether it is a condition; otherwise it is a number."""
-        return False
-
-    def __post_init__(self) -> None:
-        # Asked at every level while parsing: kept, or reading a deep tree would take time of the square of its depth.
-        object.__setattr__(self, "depth", 1 + max((child.depth for child in self.children), default=0))
-        object.__setattr__(self, "looks_back", self._looks_back or any(child.looks_back for child in self.children))
-
-    depth: int = field(init=False, compare=False, repr=False, default=1)
-    looks_back: bool = field(init=False, compare=False, repr=False, default=False)
-
-    @property
-    def _looks_back(self) -> bool:
-        return False
-
-
-@dataclass(frozen=True)
-class Number(Node):
-    """A literal, finite and not negative."""
-
-    value: float
-
-
-@dataclass(frozen=True)
-class Name(Node):
-    """A word of the vocabulary that stands alone."""
-
-    name: str
-
-    @property
-    def truth(self) -> bool:
-        return is_truth(WORDS[self.name])
-
-    @property
-    def _looks_back(self) -> bool:
-        word = WORDS[self.name]
-        return isinstance(word, OfFrame) and word.looks_back
-
-
-@dataclass(frozen=True)
-class SiteName(Node):
-    """A site in full, a part of its name, or a pattern."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class AtSites(Node):
-    """A word of some sites."""
-
-    name: str
-    sites: tuple[SiteName, ...]
-
-    @property
-    def truth(self) -> bool:
-        return is_truth(WORDS[self.name])
-
-
-@dataclass(frozen=True)
-class AtCell(Node):
-    """A word of the cell in that row and column, both from 1."""
-
-    name: str
-    row: int
-    column: int
-
-
-@dataclass(frozen=True)
-class AtH(Node):
-    """`l == H`, or `l != H` where not `same`."""
-
-    same: bool
-
-    @property
-    def truth(self) -> bool:
-        return True
-
-
-@dataclass(frozen=True)
-class Reduce(Node):
-    """min, max or mean of one word over sites or cells."""
-
-    how: str
-    of: Name | AtSites
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        return (self.of,)
-
-
-@dataclass(frozen=True)
-class Call(Node):
-    """A function of values."""
-
-    function: str
-    arguments: tuple[Node, ...]
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        return self.arguments
-
-    @property
-    def truth(self) -> bool:
-        return self.function in ("becomes", "known") or (self.function == "prev" and self.arguments[0].truth)
-
-    @property
-    def _looks_back(self) -> bool:
-        return self.function in ("prev", "becomes")
-
-
-@dataclass(frozen=True)
-class Changed(Node):
-    """`x changed`: a value differs from that at the frame before."""
-
-    of: Node
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        return (self.of,)
-
-    @property
-    def truth(self) -> bool:
-        return True
-
-    @property
-    def _looks_back(self) -> bool:
-        return True
-
-
-@dataclass(frozen=True)
-class Unary(Node):
-    """`-` of a number or `not` of a condition."""
-
-    operator: str
-    of: Node
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        return (self.of,)
-
-    @property
-    def truth(self) -> bool:
-        return self.operator == "not"
-
-
-@dataclass(frozen=True)
-class Binary(Node):
-    """Arithmetic or a comparison of two numbers."""
-
-    operator: str
-    left: Node
-    right: Node
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        return (self.left, self.right)
-
-    @property
-    def truth(self) -> bool:
-        return self.operator in _COMPARISONS
-
-
-@dataclass(frozen=True)
-class Logic(Node):
-    """Two or more conditions joined by `and` or by `or`."""
-
-    operator: str
-    parts: tuple[Node, ...]
-
-    @property
-    def children(self) -> tuple[Node, ...]:
-        return self.parts
-
-    @property
-    def truth(self) -> bool:
-        return True
-
-
-_COMPARISONS = ("<", "<=", ">", ">=", "==", "!=")
-_OR, _AND, _NOT, _COMPARE, _ADD, _MULTIPLY, _MINUS, _ATOM = range(1, 9)
-_BINDING = {"or": _OR, "and": _AND, **dict.fromkeys(_COMPARISONS, _COMPARE), "+": _ADD, "-": _ADD}
-_BINDING |= dict.fromkeys(("*", "/", "%"), _MULTIPLY)
 _SPELT = {"|": "or", "||": "or", "&": "and", "&&": "and", "!": "not"}
 _WORDS_OF_GRAMMAR = ("and", "or", "not", "changed")
 
@@ -234,7 +58,6 @@ _TOKEN = re.compile(
 )
 _BLANK = re.compile(r"[ \t\r\n]*")
 _SITE = re.compile(r'"(?P<quoted>[^"]*)"|(?P<plain>[^\s"(),]+)')
-_PLAIN_SITE = re.compile(r'[^\s"(),]+')
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,7 +108,7 @@ class _Parser:
     def whole(self) -> Node:
         if self.token.kind == "end":
             self.fail(self.token, "an expression is expected, such as fidelity < 0.9 | reset")
-        node = self.expression(_OR, 0)
+        node = self.expression(OR, 0)
         if self.token.text == ")":
             self.fail(self.token, "there is no ( for this )")
         if self.token.kind != "end":
@@ -296,8 +119,8 @@ class _Parser:
     def expression(self, weakest: int, level: int) -> Node:
         """The longest expression from here whose operators bind at least as strongly as `weakest`."""
         node = self.prefix(level)
-        while (operator := self.operator()) is not None and _BINDING[operator] >= weakest:
-            sign, binding = self.advance(), _BINDING[operator]
+        while (operator := self.operator()) is not None and BINDING[operator] >= weakest:
+            sign, binding = self.advance(), BINDING[operator]
             if operator in ("and", "or"):
                 node = self.logic(operator, node, level)
                 continue
@@ -308,15 +131,15 @@ class _Parser:
                 for side in (node, right):
                     self.number(side, f"{sign.text} takes numbers")
                 node = self.checked(Binary(operator, node, right, span=(node.span[0], right.span[1])))
-            if binding == _COMPARE and self.operator() in _COMPARISONS:
+            if binding == COMPARE and self.operator() in COMPARISONS:
                 self.fail(self.token, "comparisons cannot be chained: write a < x & x < b")
         return node
 
     def logic(self, operator: str, first: Node, level: int) -> Node:
-        parts = [first, self.expression(_BINDING[operator] + 1, level + 1)]
+        parts = [first, self.expression(BINDING[operator] + 1, level + 1)]
         while self.operator() == operator:
             self.advance()
-            parts.append(self.expression(_BINDING[operator] + 1, level + 1))
+            parts.append(self.expression(BINDING[operator] + 1, level + 1))
         for part in parts:
             self.condition(part)
         return self.checked(Logic(operator, tuple(parts), span=(first.span[0], parts[-1].span[1])))
@@ -327,7 +150,7 @@ class _Parser:
         token = self.token
         if (sign := _SPELT.get(token.text, token.text)) in ("not", "-"):
             self.advance()
-            node = self.expression(_NOT if sign == "not" else _MINUS, level + 1)
+            node = self.expression(NOT if sign == "not" else MINUS, level + 1)
             if sign == "not":
                 self.condition(node)
             else:
@@ -348,7 +171,7 @@ class _Parser:
                 self.fail(token, "this number is too large")
             return Number(value, span=token.span)
         if token.text == "(":
-            node = self.expression(_OR, level + 1)
+            node = self.expression(OR, level + 1)
             self.close(token)
             return node
         if token.kind != "name" or token.text in ("and", "or"):
@@ -376,12 +199,12 @@ class _Parser:
         if opening.text != "(":
             self.fail(opening, f"{name} needs its values in brackets: {FUNCTIONS[name].split(':')[0].strip('`')}")
         self.advance()
-        arguments = [self.expression(_OR, level + 1)]
+        arguments = [self.expression(OR, level + 1)]
         while self.token.text == ",":
             if len(arguments) == MAX_ARGUMENTS:
                 self.fail(self.token, f"at most {MAX_ARGUMENTS} values in one pair of brackets")
             self.advance()
-            arguments.append(self.expression(_OR, level + 1))
+            arguments.append(self.expression(OR, level + 1))
         end = self.close(opening).span[1]
         if name in ("min", "max", "mean"):
             if len(arguments) == 1:
@@ -458,7 +281,7 @@ class _Parser:
 
     def operator(self) -> str | None:
         spelt = _SPELT.get(self.token.text, self.token.text)
-        return spelt if spelt in _BINDING else None
+        return spelt if spelt in BINDING else None
 
     def close(self, opening: _Token) -> _Token:
         if self.token.text != ")":
@@ -518,56 +341,3 @@ def _quoted(text: str) -> str:
 def _example(node: Node) -> str:
     name = node.name if isinstance(node, Name | AtSites | AtCell) else "x"
     return f"{name} < 0.9"
-
-
-# Back to text
-
-
-def write(node: Node) -> str:
-    """The expression as text, with as few brackets as it takes; `parse(write(node)) == node`."""
-    match node:
-        case Number(value):
-            return str(int(value)) if value.is_integer() and value < 1e15 else repr(value)
-        case Name(name):
-            return name
-        case SiteName(text):
-            return text if _PLAIN_SITE.fullmatch(text) else f'"{text}"'
-        case AtSites(name, sites):
-            return f"{name}({', '.join(map(write, sites))})"
-        case AtCell(name, row, column):
-            return f"{name}({row}, {column})"
-        case AtH(same):
-            return "l == H" if same else "l != H"
-        case Reduce(how, of):
-            return f"{how}({write(of)})"
-        case Call(function, arguments):
-            return f"{function}({', '.join(map(write, arguments))})"
-        case Changed(of):
-            return f"{_wrapped(of, _ATOM)} changed"
-        case Unary("not", of):
-            return f"not {_wrapped(of, _NOT)}"
-        case Unary(_, of):
-            return f"-{_wrapped(of, _MINUS)}"
-        case Binary(operator, left, right):
-            binding = _BINDING[operator]
-            return f"{_wrapped(left, binding)} {operator} {_wrapped(right, binding + 1)}"
-        case Logic(operator, parts):
-            return f" {operator} ".join(_wrapped(part, _BINDING[operator] + 1) for part in parts)
-    raise AssertionError(f"no node of the grammar: {node!r}")
-
-
-def _wrapped(node: Node, weakest: int) -> str:
-    return write(node) if _strength(node) >= weakest else f"({write(node)})"
-
-
-def _strength(node: Node) -> int:
-    match node:
-        case Unary(operator, _):
-            return _NOT if operator == "not" else _MINUS
-        case Binary(operator, _, _) | Logic(operator, _):
-            return _BINDING[operator]
-        case AtH():
-            return _COMPARE
-        case Changed():
-            return _ATOM - 1
-    return _ATOM

@@ -17,10 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laser_studio.debugger import Expression, Frame, Measures, Scope, Session, SiteFrame, watch
-from laser_studio.debugger.expressions import condition
-from laser_studio.debugger.frames import Event, EventKind
-from laser_studio.debugger.grammar import (
-    MAX_LENGTH,
+from laser_studio.debugger.expression_tree import (
     AtCell,
     AtH,
     AtSites,
@@ -34,9 +31,11 @@ from laser_studio.debugger.grammar import (
     Reduce,
     SiteName,
     Unary,
-    parse,
     write,
 )
+from laser_studio.debugger.expressions import condition
+from laser_studio.debugger.frames import Event, EventKind
+from laser_studio.debugger.grammar import MAX_LENGTH, parse
 from laser_studio.debugger.vocabulary import FUNCTIONS, WORDS, table
 from laser_studio.errors import ExpressionError, LaserStudioError
 from laser_studio.laser import LaserPolicy
