@@ -162,10 +162,9 @@ class Session:
     def step(self, size: Size = "net") -> Frame:
         """On to the next net application, or to the next end of an H cycle or a supervision step; at the end of the run the last one again.
 
-        Breakpoints are consulted at every frame on the way and stop nothing; those hit at the last one are in `stopped_by`. Raises
-        ValueError for another size.
+        No breakpoint stops it; those that were hit on the way are in `stopped_by`. Raises ValueError for another size.
         """
-        return self._walk(next_end(self._cursor, length_of(size, self.model.config)))
+        return self._on_to(next_end(self._cursor, length_of(size, self.model.config)))
 
     def back(self, size: Size = "net") -> Frame:
         """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
@@ -175,19 +174,18 @@ class Session:
 
     def out(self) -> Frame:
         """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
-        return self._walk(way_out(self._cursor, self.model.config))
+        return self._on_to(way_out(self._cursor, self.model.config))
 
     def run_back(self, until: Condition | str | Expression | None = None) -> Frame:
         """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
 
-        until: as for `run`; None: a reset, a growth, or a change of the answer. Breakpoints are not consulted. Raises
-        `ExpressionError` for what cannot be understood.
+        until: as for `run`; None: a reset, a growth, or a change of the answer. Breakpoints are not asked. Raises `ExpressionError`.
         """
-        holds = self._condition(until) or (lambda frame, _: _is_event(frame))
+        holds = self._condition("reset | grew | answer_changed" if until is None else until)
         self.stopped_by = ()
         while self._cursor > 0:
             self._cursor -= 1
-            if holds(self.frame, self._frames[max(0, self._cursor - 1)]):
+            if holds is not None and holds(self.frame, self._frames[self._cursor - 1] if self._cursor else None):
                 break
         return self.frame
 
@@ -226,7 +224,9 @@ class Session:
         """The frame of that index, computing what is not recorded yet; stops at the ends of time, and at no breakpoint."""
         self.stopped_by = ()
         self._cursor = max(0, min(index, self.head))
-        return self._on_to(index)
+        while self._cursor < index and self._forward():
+            pass
+        return self.frame
 
     def run(self, until: Condition | str | Expression | None = None, *, max_steps: int | None = None) -> Frame:
         """Step until the condition holds for a new frame, a breakpoint is hit, the end of the run, or `max_steps`.
@@ -293,24 +293,25 @@ class Session:
         self._machine.close()
         self._replay.close()
 
-    def _walk(self, index: int) -> Frame:
-        """On to a step, with breakpoints consulted at every frame on the way."""
-        self.stopped_by = ()
-        while (cursor := self._cursor) < index:
+    def _on_to(self, index: int) -> Frame:
+        """Up to that frame or the end of the run, past breakpoints that count."""
+        hits: list[Hit] = []
+        while self._cursor < index:
             before = self.frame
-            frame = self._on_to(cursor + 1)
-            if self._cursor == cursor:
-                break  # the end of the run
-            self.stopped_by = self.breakpoints.consult(frame, before)
+            if not self._forward():
+                break
+            hits += self.breakpoints.consult(self.frame, before)
+        self.stopped_by = tuple(hits)
         return self.frame
 
-    def _on_to(self, index: int) -> Frame:
-        """On to a step, computed where it is not recorded yet."""
-        while self._cursor < index and (self._cursor < self.head or not self.finished):
-            if self._cursor == self.head:
-                self._compute()
-            self._cursor += 1
-        return self.frame
+    def _forward(self) -> bool:
+        """One frame on, without breakpoints; False at the end of the run."""
+        if self._cursor == self.head:
+            if self.finished:
+                return False
+            self._compute()
+        self._cursor += 1
+        return True
 
     def _compute(self) -> None:
         """One new frame at the head, where the cursor is."""
@@ -334,7 +335,7 @@ class Session:
     def _fresh_stepper(self) -> Stepper:
         return Stepper(self.model, (self.puzzle, *self.companions), self._policies[0])
 
-    def _condition(self, until: Condition | str | Expression | None) -> Callable[[Frame, Frame], bool] | None:
+    def _condition(self, until: Condition | str | Expression | None) -> Callable[[Frame, Frame | None], bool] | None:
         if until is None:
             return None
         if callable(until):
@@ -357,8 +358,3 @@ class Session:
 
 def _expression(text: str | Expression) -> Expression:
     return text if isinstance(text, Expression) else Expression(text)
-
-
-def _is_event(frame: Frame) -> bool:
-    """Whether a reset, a growth or a change of the answer happened."""
-    return any(event.kind in ("reset", "grew", "changed") for event in frame.events)

@@ -144,6 +144,28 @@ def test_a_step_reports_and_goes_on(session: Session, whole: list[Frame]) -> Non
     assert set(session.breakpoints.counts.values()) == {0}
 
 
+def test_larger_steps_tell_all_that_they_passed(session: Session) -> None:
+    session.breakpoints.add("index % 2 == 0", name="even")
+    session.breakpoints.add("cycle", name="H")
+    assert session.step("supervision").index == 6
+    assert [(hit.name, hit.step) for hit in hits(session)] == [("even", 2), ("H", 3), ("even", 4), ("even", 6), ("H", 6)]
+    assert session.step("cycle").index == 9 and [(hit.name, hit.step) for hit in hits(session)] == [("even", 8), ("H", 9)]
+    assert session.out().index == 12 and [hit.step for hit in hits(session)] == [10, 12, 12]
+    session.back("supervision")
+    assert hits(session) == () and session.breakpoints.counts == {"even": 6, "H": 4}
+
+
+def test_running_back_takes_the_same_expressions(session: Session, whole: list[Frame]) -> None:
+    session.breakpoints.add("index > 0", name="always")
+    session.seek(24)
+    text = "cell(2, 3) changed | residual < 7"
+    found = [t for t in range(1, 24) if whole[t].answer[6] != whole[t - 1].answer[6] or whole[t].residual < 7]
+    assert [session.run_back(text).index for _ in range(len(found) + 1)] == [*reversed(found), 0]
+    assert hits(session) == () and session.breakpoints.counts == {"always": 0}
+    with pytest.raises(ExpressionError, match="compare it"):
+        session.run_back("fidelity")
+
+
 def test_the_end_of_the_run_is_not_hit_again(session: Session) -> None:
     session.breakpoints.add("index > 0", name="always")
     session.seek(session.length - 1)
