@@ -264,14 +264,17 @@ class Session:
         policy = self._seeded(policy)
         if policy == self.policy:
             return
-        if self._cursor < self.head:
+        dropped, opened = self._cursor < self.head, self._cursor
+        if dropped:
             self._frames.cut(self._cursor + 1)
             self._spectra.cut(self._cursor + 1)
             self._replay.close()
             self.epoch += 1
+            if self.policy.refresh != "step":  # a window that is replayed is measured whole
+                opened -= opened % length_of(self.policy.refresh, self.model.config)
         self._policies = {step: old for step, old in self._policies.items() if step < self._cursor}
         self._policies[self._cursor] = policy
-        self._measures = {step: old for step, old in self._measures.items() if step < self._cursor} | {self._cursor: self.measures}
+        self._measures = {step: old for step, old in self._measures.items() if step < opened} | {opened: self.measures}
 
     def set_measures(self, measures: Measures) -> None:
         """Compute other figures beside the run, on steps computed from now on; what is recorded stays."""

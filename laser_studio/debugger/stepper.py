@@ -48,6 +48,7 @@ class Stepper:
         self.measures = Measures()
         self._probe: Probe | None = None
         self._steps: Iterator[RecursionStep] = iter(())
+        self._loaded = False
         self.index = 0
         self._carry = self.model.initial_carry(self.reader.batch)
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
@@ -63,8 +64,9 @@ class Stepper:
         if policy != self.policy:
             self.tap.set_policy(policy)
         self.measures = measures
-        if self.tap.keep_windows != measures.best:
+        if self.tap.keep_windows != measures.best or self._loaded:  # trackers come from a keyframe as that left them
             self.tap.keep_windows = measures.best
+        self._loaded = False
 
     def close(self) -> None:
         """Remove all hooks and drop what is held."""
@@ -83,6 +85,7 @@ class Stepper:
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
         self.start = (self.z_H, self.z_L)
         self.tap.restore(keyframe.tap)
+        self._loaded = True
 
     @torch.no_grad()
     def advance(self, labels: Callable[[], Tensor] | None = None) -> Stepped:

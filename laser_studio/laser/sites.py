@@ -49,7 +49,7 @@ class SiteTap:
     (['0'], 2)
 
     Trackers are made when a site is first seen, on the device of what it sees, and live as long as the tap. With `keep_windows`
-    (an attribute too) all of them hold the activations of every window until its refresh; set later, it acts from the next window.
+    (an attribute too) all of them hold the activations of every window until its refresh; set later, it acts from the next window to begin.
     Raises `PolicyError` where the policy names a site the module does not have or does not fit a site's width.
     """
 
@@ -72,7 +72,7 @@ class SiteTap:
     def keep_windows(self, keep: bool) -> None:
         self._keep_windows = keep
         for tracker in self.trackers.values():
-            tracker.keep_windows = keep
+            tracker.keep(keep)
 
     @property
     def policy(self) -> LaserPolicy:

@@ -200,6 +200,13 @@ class SubspaceTracker:
             new = replace(new, holds=self._holds(policy, new.standing, new.basis))
         self.restore(new)
 
+    def keep(self, windows: bool) -> None:
+        """Set `keep_windows`; a window that has seen nothing yet still opens under it."""
+        self.keep_windows = windows
+        now = self.snapshot()
+        if not now.open.parts:
+            self.restore(replace(now, holds=self._holds(now.policy, now.standing, now.basis)))
+
     def snapshot(self) -> Snapshot:
         """The state now, policy included; cheap, and good for any number of `restore`s."""
         if self._state.open is not self._open:

@@ -35,6 +35,7 @@ CHANGES = {
     50: POLICY,
 }
 STEPS = 62
+EVERYTHING = Measures(functional=True, gradient=True, best=True)
 
 
 def changing(model: TRM, puzzle: Puzzle, **options: Any) -> Iterator[Session]:
@@ -45,7 +46,7 @@ def changing(model: TRM, puzzle: Puzzle, **options: Any) -> Iterator[Session]:
         if step in CHANGES:
             session.set_policy(CHANGES[step])
         if step == 30:
-            session.set_measures(Measures(functional=True, gradient=True, best=True))
+            session.set_measures(EVERYTHING)
         session.step()
         yield session
 
@@ -81,7 +82,7 @@ def test_every_state_of_a_run_is_restored_bit_for_bit(puzzle: Puzzle, mlp_t: boo
         if step in CHANGES:
             session.set_policy(CHANGES[step])
         if step == 30:
-            session.set_measures(Measures(functional=True, gradient=True, best=True))
+            session.set_measures(EVERYTHING)
         session.step()
     first.append(now(session._machine.stepper))
     recorded = list(session.frames)
@@ -102,6 +103,7 @@ def test_every_state_of_a_run_is_restored_bit_for_bit(puzzle: Puzzle, mlp_t: boo
 def test_going_on_from_any_past_step_gives_the_frames_of_a_run_that_never_went_back(model: TRM, puzzle: Puzzle) -> None:
     wandering = list(changing(model, puzzle))[-1]
     for turn in (58, 41, 33, 27, 12, 5):  # each drops the future from there on
+        wandering.set_measures(EVERYTHING if turn > 30 else Measures())  # a window that is replayed has the figures asked for by now
         wandering.seek(turn)
         other = replace(POLICY, rank=7, min_fidelity=0.99)
         wandering.set_policy(other)
@@ -118,6 +120,22 @@ def test_going_on_from_any_past_step_gives_the_frames_of_a_run_that_never_went_b
         assert [f.index for f, g in zip(wandering.frames, straight.frames, strict=True) if f != g] == []
         assert same(now(wandering._machine.stepper), now(straight._machine.stepper))
         assert wandering.kept == straight.kept
+
+
+@pytest.mark.parametrize("turn", [12, 13, 14, 31])  # at a keyframe, within the window after one, within a later one
+def test_a_window_that_is_replayed_is_measured_whole(model: TRM, puzzle: Puzzle, turn: int) -> None:
+    late = Session(model, puzzle, policy=POLICY, beyond=True, keyframe_steps=6)
+    late.seek(40)
+    late.set_measures(Measures(best=True))
+    early = Session(model, puzzle, policy=POLICY, beyond=True, keyframe_steps=6, measures=Measures(best=True))
+    for session in (late, early):
+        session.seek(turn)
+        session.set_policy(replace(POLICY, rank=7))
+        session.seek(turn + 6)
+    assert late.frames[turn + 1 :] == early.frames[turn + 1 :]
+    closing = next(frame for frame in late.frames[turn + 1 :] if frame.l == "H")
+    assert all(site.best is not None for site in closing.sites.values())
+    assert same(now(late._machine.stepper), now(early._machine.stepper))
 
 
 def test_restoring_leaves_the_live_run_where_it_is(model: TRM, puzzle: Puzzle) -> None:
