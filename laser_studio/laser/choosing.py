@@ -62,12 +62,11 @@ class Chooser:
             choice = choose(self.budget, places, TRIED, measure, full=full, runs=len(self._checked))
         return choice, _composed(choice.options, settled)
 
-    def cosine(self, state: Mapping[str, Any] | None, options: Mapping[str, Option]) -> float:
+    def cosine(self, state: Mapping[str, Any]) -> float:
         """Of the gradient of a compression in this state with that of nothing projected, mean over the runs to measure on."""
         with _kept_gradients(self._model):
             now, exact = self._another(self._policy, self.budget), self._another(self._policy, self.budget)
-            if state is not None:
-                now.load_state_dict(state)
+            now.load_state_dict(state)
             return fmean(cosine_of(self._gradient(now, run), self._gradient(exact, run)) for run in self._checked)
 
     def _settled(self, rank: str, rounds: int) -> dict[str, Any]:

@@ -287,8 +287,10 @@ class Compression:
         Between two optimiser steps; arguments and errors as in `choose`.
         """
         chooser = self._chooser(runs, checked)
-        cosine = chooser.cosine(self.state_dict() if self._sites else None, self._chosen or {})
-        if self._chosen and (chooser.budget.cosine is None or cosine >= chooser.budget.cosine):
+        if not self._chosen:
+            return 1.0, self.choose(runs, checked=checked)  # so far nothing is projected
+        cosine = chooser.cosine(self.state_dict())
+        if chooser.budget.cosine is None or cosine >= chooser.budget.cosine:
             return cosine, None
         return cosine, self.choose(runs, checked=checked)
 

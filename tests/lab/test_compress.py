@@ -247,3 +247,22 @@ def test_products_and_bytes_are_those_that_the_docs_derive(mlp_t: bool, rank: in
         freed = exact.ledger().total.all_saved_bytes - laser.ledger().total.all_saved_bytes
         by_places = applications * sum(rows * (4 * wide - (wide + 2)) for rows, wide, _ in places)
         assert freed == by_places - tokens * width * 4  # the last output is what the heads keep as well
+
+
+def test_a_choice_without_any_basis_is_measured_again_and_left_where_it_misses() -> None:
+    """Places kept whole in four bits have no site with a basis: what they cost must be seen all the same."""
+    model = small_model()
+    carry = model.initial_carry(small_batch(32))
+
+    def run() -> object:
+        _, out = model(carry, small_batch(32))
+        return out.logits.float().square().mean().backward()
+
+    laser = compress(model, budget="cosine=0.9999")
+    assert laser.hold([run, run])[1] is not None
+    places = [place for place in laser.chosen or {} if place.startswith("net")]
+    laser.load_state_dict(laser.state_dict() | {"sites": {}, "chosen": {place: [None, "int4"] for place in places}})
+    cosine, again = laser.hold([run, run])
+    assert cosine < 0.9999 and again is not None and again.cosine >= 0.9999
+    cosine, again = laser.hold([run, run])
+    assert 0.9999 <= cosine < 1 and again is None
