@@ -170,6 +170,14 @@ function explain(node, words) {
 
 const explanation = (node) => (node.words ? node.words() : node.dataset.tip);
 
+/** What every page of forms begins with: colours, and the tooltip above everything. */
+function beginPage() {
+  readInk();
+  tip.node = $("tip");
+  document.body.append(tip.node);
+  wireTips(document);
+}
+
 function wireTips(root) {
   const find = (event) => (event.target instanceof Element ? event.target.closest("[data-tip]") : null);
   root.addEventListener("pointerover", (event) => {

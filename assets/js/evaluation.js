@@ -20,10 +20,7 @@ const evaluation = {
 
   async start(server) {
     this.server = server;
-    readInk();
-    tip.node = $("tip");
-    document.body.append(tip.node);
-    wireTips(document);
+    beginPage();
     $("eval-model").addEventListener("change", () => this.choose($("eval-model").value));
     $("eval-run").addEventListener("click", () => this.run());
     $("eval-stop").addEventListener("click", () => this.stop());

@@ -28,10 +28,7 @@ const training = {
 
   async start(server) {
     this.server = server;
-    readInk();
-    tip.node = $("tip");
-    document.body.append(tip.node);
-    wireTips(document);
+    beginPage();
     this.page = remembered(PAGE_KEY) ?? "";
     if (this.page.length < 16) { this.page = crypto.randomUUID?.() ?? [...crypto.getRandomValues(new Uint32Array(4))].join("-"); remember(PAGE_KEY, this.page); }
     this.wire();

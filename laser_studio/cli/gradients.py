@@ -39,6 +39,7 @@ def gradcheck(
     from laser_studio.lab.gradcheck import gradcheck as check
     from laser_studio.lab.tasks import get_task
     from laser_studio.laser import LaserPolicy
+    from laser_studio.laser.policy import ALL_OFF
     from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
@@ -59,7 +60,7 @@ def gradcheck(
         for policy in policies:
             _show(check(model, policy, data, mode=each, **how), parameters)  # type: ignore[arg-type]
         if whole and each == "block":
-            _show(check(model, LaserPolicy(sites={"*": {"enabled": False}}), data, mode=each, **how), parameters)  # type: ignore[arg-type]
+            _show(check(model, LaserPolicy(sites=ALL_OFF), data, mode=each, **how), parameters)  # type: ignore[arg-type]
         for one in budget or ():
             _show(check(model, LaserPolicy(), data, mode=each, budget=one, **how), parameters)  # type: ignore[arg-type]
 

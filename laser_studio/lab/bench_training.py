@@ -25,7 +25,8 @@ from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
 from laser_studio.lab.bench_tracker import Timing, compare
 from laser_studio.lab.front import Point, Tolerance, dominators
-from laser_studio.lab.gradcheck import compare_gradients, forward_backward, gradients_of, mixed_steps
+from laser_studio.lab.gradcheck import compare_gradients, gradients_of, mixed_steps
+from laser_studio.lab.losses import forward_backward
 from laser_studio.lab.tasks import Task
 from laser_studio.lab.training_rivals import PLAIN, Arm, Budgeted, Place, make_arms
 from laser_studio.laser.ledger import SavedMeter

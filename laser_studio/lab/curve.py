@@ -4,14 +4,32 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 INK, GRID, PAPER = "#1f2937", "#d8dee8", "#ffffff"
 STYLE: Any = {"font.size": 10, "svg.fonttype": "none", "svg.hashsalt": "laser-studio", "text.color": INK, "axes.labelcolor": INK}
 EXACT, TRAINING, CELL, LOSS = "#0b6bcb", "#5aa9e6", "#2f9e44", "#b4530a"
+
+
+def read_log(log: Path) -> list[dict[str, str]]:
+    """The rows of a run's log, one per evaluation, as texts by column."""
+    with log.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def finish(figure: Figure, target: Path) -> None:
+    """Give all axes a quiet grid without a box, and write the picture as SVG; within `STYLE`."""
+    for axes in figure.axes:
+        axes.grid(color=GRID, linewidth=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(target) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def draw_curve(log: Path, target: Path, *, title: str) -> None:
@@ -21,8 +39,7 @@ def draw_curve(log: Path, target: Path, *, title: str) -> None:
     matplotlib.use("svg")
     from matplotlib.figure import Figure
 
-    with log.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = read_log(log)
     if not rows:
         raise TrainingError(f"{log.name} has no evaluations to draw")
     steps = [int(row["step"]) for row in rows]
@@ -41,8 +58,4 @@ def draw_curve(log: Path, target: Path, *, title: str) -> None:
         shares.legend(frameon=False, loc="center right", fontsize=9)
         losses.plot(steps, column("loss"), color=LOSS, marker=marker, markersize=3)
         losses.set(ylabel="loss", xlabel="optimiser step", yscale="log")
-        for axes in (shares, losses):
-            axes.grid(color=GRID, linewidth=0.6)
-            axes.spines[["top", "right"]].set_visible(False)
-        with atomic_path(target) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        finish(figure, target)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet
-from laser_studio.lab.losses import supervision_loss
+from laser_studio.lab.losses import forward_backward
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.laser.budget import Choice
 from laser_studio.laser.compress import Mode, Products
@@ -189,15 +189,8 @@ def gradients_of(
     """The carry after one supervision step and the gradients of its loss, which stay in the parameters too; run within `saving`."""
     model.zero_grad(set_to_none=True)
     with saving or nullcontext():
-        after = forward_backward(model, carry, batch)
+        after, _ = forward_backward(model, carry, batch)
     return after, {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-
-
-def forward_backward(model: TRM, carry: Carry, batch: Mapping[str, Tensor]) -> Carry:
-    """One supervision step with the backward of its loss; the carry after it."""
-    after, outputs = model(carry, batch)
-    supervision_loss(outputs, after.current_data["labels"]).total.backward()
-    return after
 
 
 def _on_device(model: TRM, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

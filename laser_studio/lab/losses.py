@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from laser_studio.trm import Outputs
+from laser_studio.trm import TRM, Carry, Outputs
 from laser_studio.trm.stablemax import log_stablemax
 
 IGNORED = -100  # label of a cell without a target
@@ -36,3 +37,11 @@ def supervision_loss(outputs: Outputs, labels: Tensor) -> StepLoss:
     if outputs.target_q_continue is not None:
         halting = halting + F.binary_cross_entropy_with_logits(outputs.q_continue_logits, outputs.target_q_continue, reduction="none")
     return StepLoss((answer + 0.5 * halting).mean(), exact, right.sum(-1) / count)
+
+
+def forward_backward(model: TRM, carry: Carry, batch: Mapping[str, Tensor]) -> tuple[Carry, StepLoss]:
+    """One supervision step with the backward of its loss: the carry after it, and the loss."""
+    after, outputs = model(carry, batch)
+    loss = supervision_loss(outputs, after.current_data["labels"])
+    loss.total.backward()
+    return after, loss

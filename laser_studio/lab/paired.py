@@ -29,6 +29,7 @@ from laser_studio.lab.saved_runs import (
     SIDES,
     SUMMARY_FILE,
     Side,
+    live_values,
     newest_state,
     number_of,
     read_record,
@@ -182,7 +183,7 @@ class PairedTraining:
         """Width of every place that has a basis, by name, in the order of the model; empty before the first step."""
         laser = self.trainers.laser.laser
         assert laser is not None
-        return {name: site["dim"] for name, site in laser.state_dict()["sites"].items()}
+        return {name: site.tracker.dim for name, site in laser.stored_sites.items()}
 
     def set_policy(self, **changes: Any) -> LaserSettings:
         """Other settings of LASER from the next step on: rank, min_fidelity, patience, growth. Returns all that are then in force.
@@ -237,7 +238,7 @@ class PairedTraining:
             settings=changed,
             seconds_left=sum(self._paces) / len(self._paces) * (self.steps - self.step),
         )
-        self.history.add(step.figures(), step.events(), None if changed is None else _live(changed))
+        self.history.add(step.figures(), step.events(), None if changed is None else live_values(changed))
         return step
 
     def _mean_with(self, side: Side, loss: float) -> float:
@@ -297,7 +298,7 @@ class PairedTraining:
             try:
                 for side in SIDES:
                     self.trainers.of(side).save(temporary / f"{side}.pt")
-                asked = None if self._asked is None else _live(self._asked)
+                asked = None if self._asked is None else live_values(self._asked)
                 shown = {"sites": self.sites, "batch": self.recipe.train.batch_size, "puzzles": len(self.validation)}
                 losses = {side: list(self._losses.of(side)) for side in SIDES}
                 record = {"history": self.history.to_json(), "laser": asdict(self.settings), "asked": asked, "losses": losses, **shown}
@@ -342,7 +343,3 @@ class PairedTraining:
         if not self.history.steps == self.trainers.laser.step == self.trainers.plain.step:
             raise TrainingError(f"{state.name}: the sides stand at different steps: delete it to start the run afresh")
         return True
-
-
-def _live(settings: LaserSettings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in LIVE}

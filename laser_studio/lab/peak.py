@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from laser_studio.errors import TrainingError
 
@@ -86,6 +86,7 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
     from laser_studio.lab.tasks import get_task
     from laser_studio.laser import LaserPolicy, compress
     from laser_studio.laser.ledger import SavedMeter
+    from laser_studio.laser.policy import ALL_OFF
     from laser_studio.trm import TRM, TRMConfig
 
     torch.set_num_threads(1)
@@ -101,7 +102,7 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
     )
     model = TRM(config, seed=0).eval()
     task = get_task("sudoku-9x9")
-    policy = LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0) if rank else LaserPolicy(sites={"*": {"enabled": False}})
+    policy = LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0) if rank else LaserPolicy(sites=ALL_OFF)
     laser = None if storage == "plain" else compress(model, policy, storage=storage)  # type: ignore[arg-type]
 
     held: list[int] = []
@@ -139,7 +140,5 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
 
 
 if __name__ == "__main__":
-    from dataclasses import asdict
-
     found = _measure(sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4])
     print(json.dumps(asdict(found)))

@@ -53,8 +53,8 @@ class _OtherBases(Compression):
         policy = LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
         super().__init__(model, policy, mode, budget=None, on_miss="stay", storage=storage, products="auto", thin=1)
 
-    def _new_site(self, name: str, dim: int, feeds: int) -> StoredSite:
-        site = super()._new_site(name, dim, feeds)
+    def _new_site(self, name: str, dim: int, feeds: int, policy: LaserPolicy, storage: Storage) -> StoredSite:
+        site = super()._new_site(name, dim, feeds, policy, storage)
         device = next(self.model.parameters()).device
         policy = site.tracker.policy
         if self._is_random:

@@ -21,6 +21,11 @@ SUMMARY_FILE = "summary.json"
 _STATE = re.compile(r"state-(\d{8,})\.(\d{1,18})")
 
 
+def live_values(settings: object) -> dict[str, Any]:
+    """The values of `LIVE` in settings of LASER."""
+    return {name: getattr(settings, name) for name in LIVE}
+
+
 def state_name(step: int, number: int) -> str:
     """Name of the folder of the state that was written as the `number`-th."""
     return f"state-{step:08d}.{number}"

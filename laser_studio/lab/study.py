@@ -17,7 +17,7 @@ import torch
 
 from laser_studio.errors import TrainingError
 from laser_studio.files import atomic_path
-from laser_studio.lab.curve import GRID, INK, PAPER, STYLE
+from laser_studio.lab.curve import INK, PAPER, STYLE, finish, read_log
 from laser_studio.lab.recipes import Recipe
 from laser_studio.lab.runs import Observer, run
 from laser_studio.lab.train import LOG_FILE, LaserSettings
@@ -111,16 +111,11 @@ def _outcome(
     trained = run(recipe, folder, device, command=command, held_out=held_out, observer=observer)
     if trained is None:
         return None
-    accuracy, last = trained.accuracy, _log(folder)[-1]
+    accuracy, last = trained.accuracy, read_log(folder / LOG_FILE)[-1]
     outcome = Outcome(arm, seed, accuracy.exact[-1], accuracy.cell[-1], accuracy.puzzles, float(last.get("saving", 0)))
     with atomic_path(result) as temporary:
         temporary.write_text(json.dumps(asdict(outcome)), encoding="utf-8")
     return outcome
-
-
-def _log(folder: Path) -> list[dict[str, str]]:
-    with (folder / LOG_FILE).open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def _table(found: Study, target: Path) -> None:
@@ -142,7 +137,7 @@ def _draw(found: Study, folder: Path) -> None:
         shares, losses = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
         for arm, colour in ARMS.items():
             for number, one in enumerate(found.of(arm)):
-                rows = _log(folder / f"{arm}-{one.seed}")
+                rows = read_log(folder / f"{arm}-{one.seed}" / LOG_FILE)
                 steps = [int(row["step"]) for row in rows]
                 style = {"color": colour, "linestyle": ("-", "--", ":", "-.")[number % 4], "linewidth": 1.4}
                 shares.plot(steps, [100 * float(row["exact"]) for row in rows], label=f"{arm}, seed {one.seed}", **style)
@@ -151,8 +146,5 @@ def _draw(found: Study, folder: Path) -> None:
         shares.legend(frameon=False, fontsize=8, ncols=2, loc="lower right")
         losses.set(ylabel="loss", xlabel="optimiser step", yscale="log")
         for axes in (shares, losses):
-            axes.grid(color=GRID, linewidth=0.6)
             axes.tick_params(colors=INK)
-            axes.spines[["top", "right"]].set_visible(False)
-        with atomic_path(folder / PICTURE_FILE) as temporary:
-            figure.savefig(temporary, format="svg", metadata={"Date": None})
+        finish(figure, folder / PICTURE_FILE)

@@ -27,11 +27,12 @@ from laser_studio.files import atomic_path
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.distributed import ALONE, Team
 from laser_studio.lab.evaluate import Accuracy, evaluate
-from laser_studio.lab.losses import StepLoss, supervision_loss
+from laser_studio.lab.losses import forward_backward
 from laser_studio.lab.optim import SignSGD, WeightAverage
 from laser_studio.laser import Compression, LaserPolicy, TrackerEvent, compress
 from laser_studio.laser.budget import Budget
 from laser_studio.laser.linalg import private_generator
+from laser_studio.laser.policy import ALL_OFF
 from laser_studio.settings import describe, setting, settings
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 from laser_studio.trm.model import Carry
@@ -115,7 +116,7 @@ class LaserSettings:
         """The policy of all sites."""
         values = {name: getattr(self, name) for name in ("rank", "max_rank", "min_fidelity", "patience", "growth")}
         try:
-            return LaserPolicy(**values, sites={"*": {"enabled": False}} if self.whole else {})
+            return LaserPolicy(**values, sites=ALL_OFF if self.whole else {})
         except PolicyError as problem:
             raise TrainingError(f"laser: {problem}") from None
 
@@ -207,7 +208,7 @@ class Trainer:
         if self.carry is None:
             self.carry = self.model.initial_carry(batch)
         with self.laser or nullcontext():
-            carry, loss = self._loss_backward(self.carry, batch)
+            carry, loss = forward_backward(self.model, self.carry, batch)
         self.team.mean_gradients(self.model.parameters())
         share = self._rate_share()
         for optimiser, rate in ((self.adam, self.settings.lr), (self.sign, self.settings.puzzle_emb_lr)):
@@ -252,14 +253,8 @@ class Trainer:
         if choice is not None:
             self.choices.append((self.step, str(choice)))
 
-    def _loss_backward(self, carry: Carry, batch: dict[str, torch.Tensor]) -> tuple[Carry, StepLoss]:
-        after, outputs = self.model(carry, batch)
-        loss = supervision_loss(outputs, after.current_data["labels"])
-        loss.total.backward()
-        return after, loss
-
     def _mean_loss_backward(self, carry: Carry, batch: dict[str, torch.Tensor]) -> None:
-        self._loss_backward(carry, batch)
+        forward_backward(self.model, carry, batch)
         self.team.mean_gradients(self.model.parameters())
 
     @property
@@ -406,9 +401,9 @@ def fit(
             averaged = trainer.averaged()
             accuracy = team.from_leader(evaluate(averaged, validation) if team.leads else None)
             trainer.evaluations.append((step, accuracy.exact[-1]))
-            if team.leads and trainer.best == trainer.evaluations[-1]:
-                save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]}, half=True)
             if team.leads:
+                if trainer.best == trainer.evaluations[-1]:
+                    save_checkpoint(averaged, folder / BEST_FOLDER, details={"step": step, "exact_accuracy": accuracy.exact[-1]}, half=True)
                 _log(folder / LOG_FILE, trainer, accuracy)
             trainer.losses.clear()
         if team.leads and trainer.choices and trainer.choices[-1][0] == step - 1:

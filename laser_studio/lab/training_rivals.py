@@ -23,7 +23,7 @@ from laser_studio.lab.rival_bases import first_bases, random_bases
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.laser.budget import Choice, Run
 from laser_studio.laser.compress import Mode
-from laser_studio.laser.policy import Rank
+from laser_studio.laser.policy import ALL_OFF, Rank
 from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM
 from laser_studio.trm.layers import SwiGLU, held_casts
@@ -34,7 +34,6 @@ ON_CPU = "save_on_cpu"
 EIGHT_BITS = "8-bit saves"
 FUSED = "fused SwiGLU"
 BUDGETS = ("cosine=0.99", "cosine=0.999")
-OFF: dict[str, dict[str, object]] = {"*": {"enabled": False}}
 
 
 class Arm(Protocol):
@@ -228,7 +227,7 @@ class Place:
         return kind(name, self.free, lambda: held_casts(self.model), self.small)
 
     def fresh(self, name: str, rank: Rank) -> FreshBases:
-        laser = compress(self.model, LaserPolicy(sites=OFF))
+        laser = compress(self.model, LaserPolicy(sites=ALL_OFF))
         return FreshBases(name, laser, FreshLowRank(name, self.free, lambda: [*held_casts(self.model), *laser.casts], self.small, rank))
 
 
@@ -262,7 +261,7 @@ def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str],
     model = place.model
 
     def ours(mode: Mode, storage: Storage, rank: Rank | None = None) -> Callable[[str], Arm]:
-        policy = LaserPolicy(sites=OFF) if rank is None else LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
+        policy = LaserPolicy(sites=ALL_OFF) if rank is None else LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
         return lambda name: Compressed(name, compress(model, policy, mode, storage=storage), settles=rank is not None)
 
     def others(bases: Callable[..., Compression], rank: Rank, mode: Mode, storage: Storage = "exact") -> Callable[[str], Arm]:

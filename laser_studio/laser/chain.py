@@ -264,17 +264,10 @@ def _stage_backward(
         rebuilding.now = False
     (inner,) = torch.autograd.grad(between, hidden, (narrow @ last).to(between.dtype))
     between = between.detach()
+    passed = _turn((inner @ first).to(residual.dtype).add_(residual), stage.across)
     if integers:
-        return _Found(
-            _turn((inner @ first).to(residual.dtype).add_(residual), stage.across),
-            lambda: int8.outer(_flat(narrow), _flat(between)),
-            lambda: int8.outer(_flat(inner), codes, scale),
-        )
-    return _Found(
-        _turn((inner @ first).to(residual.dtype).add_(residual), stage.across),
-        lambda: _flat(narrow).T @ _flat(between).to(narrow.dtype),
-        lambda: _flat(inner).T @ rows,
-    )
+        return _Found(passed, lambda: int8.outer(_flat(narrow), _flat(between)), lambda: int8.outer(_flat(inner), codes, scale))
+    return _Found(passed, lambda: _flat(narrow).T @ _flat(between).to(narrow.dtype), lambda: _flat(inner).T @ rows)
 
 
 def _in_samples(shape: torch.Size, stage: Stage, first: Tensor) -> Iterator[slice]:

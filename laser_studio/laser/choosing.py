@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from laser_studio.errors import CompressionError
 from laser_studio.laser.budget import Budget, Choice, Option, Run, choose, cosine_of
-from laser_studio.laser.policy import LaserPolicy
+from laser_studio.laser.policy import ALL_OFF, LaserPolicy
 
 if TYPE_CHECKING:
     from laser_studio.laser.compress import Compression
@@ -89,7 +89,7 @@ class Chooser:
 def as_policy(base: LaserPolicy, options: Mapping[str, Option]) -> LaserPolicy:
     """The rule that holds what was chosen: nothing is projected but at places with a rank, which stays."""
     ranks = {place: {"enabled": True, "rank": one.rank, "max_rank": one.rank} for place, one in options.items() if one.rank is not None}
-    return replace(base, min_fidelity=0, max_rank=None, sites={"*": {"enabled": False}, **ranks})
+    return replace(base, min_fidelity=0, max_rank=None, sites={**ALL_OFF, **ranks})
 
 
 def _composed(options: Mapping[str, Option], settled: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

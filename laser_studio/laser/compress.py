@@ -151,7 +151,6 @@ class Compression:
         inside = {layer for chain in self._chains.values() for layer in chain.modules()}
         self._alone = {name: layer for name, layer in self._linears.items() if layer not in inside}
         self._sites: dict[str, StoredSite] = {}
-        self._ends: dict[str, nn.Linear] = {}  # last layers of stages: rebuilt, so nothing is kept of their inputs
         self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
         self._formed: WeakValueDictionary[str, Formed] = WeakValueDictionary()  # alive while a graph is that may need it
@@ -318,15 +317,15 @@ class Compression:
         """The site, made when first seen; None where the policy switches it off. feeds: linear layers that read it."""
         site = self._sites.get(name)
         if site is None and self._policy.enabled_for(name):
-            site = self._sites[name] = self._new_site(name, dim, feeds)
+            site = self._sites[name] = self._new_site(name, dim, feeds, self._policy, self.storage_for(name))
         return site
 
     @property
     def _share(self) -> tuple[int, int]:
         return (0, 1) if self.group is None else (self.group.rank, self.group.size)
 
-    def _new_site(self, name: str, dim: int, feeds: int) -> StoredSite:
-        return StoredSite(name, dim, self._policy.for_site(name), self.on_miss, feeds, self.storage_for(name), self.thin, self._share)
+    def _new_site(self, name: str, dim: int, feeds: int, policy: LaserPolicy, storage: Storage) -> StoredSite:
+        return StoredSite(name, dim, policy.for_site(name), self.on_miss, feeds, storage, self.thin, self._share)
 
     def _linear_call(self, name: str) -> Callable[..., Tensor]:
         layer = self._alone[name]
@@ -348,11 +347,9 @@ class Compression:
         return call
 
     def _product(self, site: StoredSite, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        kind = x.device.type
-        if torch.is_autocast_enabled(kind) and x.dtype != torch.float64:
-            dtype = torch.get_autocast_dtype(kind)
+        if (dtype := _product_dtype(x)) is not None:
             x, weight, bias = x.to(dtype), self._cast(weight, dtype), None if bias is None else bias.to(dtype)
-            with torch.autocast(kind, enabled=False):
+            with torch.autocast(x.device.type, enabled=False):
                 return self._product(site, x, weight, bias)
         basis = site.basis
         z = site.take(x.detach().reshape(-1, x.shape[-1]))
@@ -380,8 +377,7 @@ class Compression:
     def _chain(self, name: str, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         boundaries: list[Boundary] = []
         weights: list[Weights] = []
-        kind = x.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype != torch.float64 else x.dtype
+        dtype = _product_dtype(x) or x.dtype
         for stage in stages:
             if _has_bias(stage.first) or _has_bias(stage.last):
                 raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
@@ -465,7 +461,7 @@ class Compression:
                 if not policy.enabled_for(name):
                     continue
                 storage = self.storage_for(name) if chosen is None else chosen[name].storage
-                site = StoredSite(name, width, policy.for_site(name), self.on_miss, saved["feeds"], storage, self.thin, self._share)
+                site = self._new_site(name, width, saved["feeds"], policy, storage)
                 site.missing, site.fidelity = saved["missing"], saved["fidelity"]
                 site.misses, site.growths, site.resets = saved["counts"]
                 site.last_rows, expected = saved["last"]
@@ -511,6 +507,12 @@ def _outermost_staged(model: nn.Module, name: str = "") -> Iterator[tuple[str, n
         return
     for child_name, child in model.named_children():
         yield from _outermost_staged(child, f"{name}.{child_name}" if name else child_name)
+
+
+def _product_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast multiplies x in, None where it leaves it alone."""
+    kind = x.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype != torch.float64 else None
 
 
 def _has_bias(layer: nn.Module) -> bool:

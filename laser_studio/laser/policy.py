@@ -16,6 +16,8 @@ from laser_studio.settings import setting, settings
 
 Rank = int | str
 RANK_LIMIT = 65_536
+ALL_OFF: Mapping[str, Mapping[str, Any]] = {"*": {"enabled": False}}
+"""`LaserPolicy.sites` that switch every site off; entries after it switch single ones on again."""
 
 
 @settings(PolicyError)

@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from laser_studio.assets import asset_path
 from laser_studio.studio import panels
 from laser_studio.studio.engine import Live
+from laser_studio.studio.scripts import joined_scripts
 
 PATH = "evaluation"
 SCRIPTS = ("base.js", "plotly.js", "evaluation.js")
@@ -88,7 +88,7 @@ def build_evaluation_page(page: gr.Blocks, channel: Live) -> None:
             PAGE,
             elem_id="evaluation-hub",
             elem_classes="panel",
-            js_on_load="\n".join(asset_path("js", name).read_text(encoding="utf-8") for name in SCRIPTS),
+            js_on_load=joined_scripts(SCRIPTS),
             apply_default_css=False,
             server_functions=_served(channel),
         )

@@ -18,6 +18,7 @@ from laser_studio.studio import panels
 from laser_studio.studio.catalogue import DIFFICULTY_NAMES, FAILS, FIRST_DIFFICULTY, Catalogue
 from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
+from laser_studio.studio.scripts import joined_scripts
 
 # In this order, as one function: each file uses what stands before it.
 SCRIPTS = (
@@ -35,7 +36,7 @@ MONO = ("ui-monospace", "DejaVu Sans Mono", "monospace")
 
 def script() -> str:
     """The page's program, as one function body."""
-    return "\n".join(asset_path("js", name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return joined_scripts(SCRIPTS)
 
 
 def head() -> str:

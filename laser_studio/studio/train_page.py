@@ -10,9 +10,9 @@ from typing import Any
 
 import gradio as gr
 
-from laser_studio.assets import asset_path
 from laser_studio.settings import SettingInfo
 from laser_studio.studio import panels
+from laser_studio.studio.scripts import joined_scripts
 from laser_studio.studio.training_requests import LIVE_CONTROLS
 from laser_studio.studio.trainings import Trainings
 
@@ -156,7 +156,7 @@ def build_train_page(page: gr.Blocks, trainings: Trainings) -> None:
 
 def script() -> str:
     """The page's program, as one function body."""
-    return "\n".join(asset_path("js", name).read_text(encoding="utf-8") for name in SCRIPTS)
+    return joined_scripts(SCRIPTS)
 
 
 def _served(trainings: Trainings) -> list[Callable[[Any], dict[str, Any]]]:

@@ -113,6 +113,16 @@ def models(folder: Path) -> list[TrainedModel]:
     return [found[key] for key in sorted(found)]
 
 
+def listed(folder: Path) -> list[list[Any]]:
+    """The same for a page: name, step and side of each."""
+    return [[model.name, model.step, model.side] for model in models(folder)]
+
+
+def is_complete(about: Mapping[str, Any]) -> bool:
+    """Whether all steps are done of a run that `about_run` tells about."""
+    return about["steps"] is not None and about["step"] >= about["steps"]
+
+
 def model_folder(folder: Path, kind: str, step: int, side: Side) -> Path:
     """Where a run keeps the model of that step and side."""
     return folder / kind / f"{step}-{side}"

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from laser_studio.errors import LaserStudioError
 from laser_studio.files import atomic_path
-from laser_studio.lab.saved_runs import LIVE, SIDES
-from laser_studio.studio.trained import EVALUATED, OPENED, TrainedModel, model_folder, models, thin_out
+from laser_studio.lab.saved_runs import SIDES, live_values
+from laser_studio.studio.trained import EVALUATED, OPENED, TrainedModel, listed, model_folder, thin_out
 
 if TYPE_CHECKING:
     from laser_studio.lab.paired import PairedStep, PairedTraining
@@ -162,7 +162,7 @@ class _Worker:
             try:
                 settings = paired.set_policy(**value)
                 self.saved_step = min(self.saved_step, paired.step - 1)  # what was asked for is part of the state
-                self.tell("tuned", {key: getattr(settings, key) for key in LIVE})
+                self.tell("tuned", live_values(settings))
             except LaserStudioError as problem:
                 self.tell("refused", (str(problem)[:300], self._settings(paired)))
         elif name == "model":
@@ -183,16 +183,16 @@ class _Worker:
         self.saved_at = time.monotonic()
 
     def _tell_models(self) -> None:
-        self.tell("models", [[model.name, model.step, model.side] for model in models(self.job.folder)])
+        self.tell("models", listed(self.job.folder))
 
     def _settings(self, paired: PairedTraining) -> dict[str, Any]:
         settings = paired.asked or paired.settings
-        return {key: getattr(settings, key) for key in LIVE} | {"storage": settings.storage}
+        return live_values(settings) | {"storage": settings.storage}
 
     def _about(self, paired: PairedTraining) -> dict[str, Any]:
         return {"steps": paired.steps, "sites": paired.sites, "batch": paired.recipe.train.batch_size, "puzzles": len(paired.validation)}
 
 
 def _told(step: PairedStep) -> dict[str, Any]:
-    note = None if step.settings is None else {key: getattr(step.settings, key) for key in LIVE}
+    note = None if step.settings is None else live_values(step.settings)
     return {"figures": step.figures(), "events": step.events(), "note": note, "left": step.seconds_left}

@@ -188,7 +188,7 @@ class Trainings:
 
     def _resume(self, name: str, page: str) -> None:
         about = trained.about_run(trained.run_folder(self.folder, name))
-        if about["steps"] is not None and about["step"] >= about["steps"]:
+        if trained.is_complete(about):
             raise StudioError("this run is complete: start another")
         self._launch(name, page, str(about["task"]), str(about["variant"]), dict(about["laser"]))
 
@@ -218,7 +218,7 @@ class Trainings:
     def _launch(self, name: str, page: str, task: str, variant: str, laser: dict[str, Any]) -> None:
         """Start the process of a run. The guard is held."""
         live = _Live(name, page, time.monotonic(), laser=dict(laser))
-        live.models = [[model.name, model.step, model.side] for model in trained.models(self.folder / name)]
+        live.models = trained.listed(self.folder / name)
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         ours, theirs = context.Pipe()
         job = Job(self.folder / name, self.folder / trained.SETS_FOLDER, task, variant, laser, self.device, self.changes)
@@ -436,9 +436,8 @@ class Trainings:
         folder = trained.run_folder(self.folder, request.run)
         rests = self._rests(folder)
         about = trained.about_run(folder)
-        done = about["steps"] is not None and about["step"] >= about["steps"]
-        kept = [[model.name, model.step, model.side] for model in trained.models(folder)]
-        state = "error" if problem else "done" if done else "resting"
+        kept = trained.listed(folder)
+        state = "error" if problem else "done" if trained.is_complete(about) else "resting"
         shown = self._shown(rests.history, rests.laser, rests.about | {"steps": about["steps"]}, kept, request)
         return shared | {"state": state, "text": "", "problem": problem, "refused": "", "left": None} | shown
 
