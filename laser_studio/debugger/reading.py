@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from laser_studio.debugger.fitting import fitted, row_of, tokens_of
 from laser_studio.errors import PuzzleError
 from laser_studio.puzzles import Comparison, Puzzle, get_domain
 from laser_studio.trm import TRM
@@ -48,32 +49,25 @@ class Reader:
     """
 
     def __init__(self, model: TRM, puzzles: Sequence[Puzzle]) -> None:
-        self.model, self.puzzles, self.puzzle = model, tuple(puzzles), puzzles[0]
+        self.puzzles = tuple(fitted(model, puzzle) for puzzle in puzzles)
+        self.model, self.puzzle = model, self.puzzles[0]
         self.domain = get_domain(self.puzzle.domain)
         ids = np.stack([self._tokens(puzzle) for puzzle in self.puzzles])
+        rows = [row_of(model, puzzle) for puzzle in self.puzzles]
         device = model.H_init.device
         inputs = torch.as_tensor(ids, dtype=torch.long, device=device)
-        self.batch = {"inputs": inputs, "puzzle_identifiers": torch.zeros(len(ids), dtype=torch.long, device=device)}
+        self.batch = {"inputs": inputs, "puzzle_identifiers": torch.as_tensor(rows, dtype=torch.long, device=device)}
         _, _, plane = torch.linalg.svd(model.lm_head.weight.detach().float().cpu(), full_matrices=False)
         plane = plane[:2] * torch.where(plane[:2].sum(1, keepdim=True) < 0, -1.0, 1.0)  # a sign of its own, the same everywhere
         self._plane = plane.T.contiguous().to(device)  # (D, 2)
 
     def _tokens(self, puzzle: Puzzle) -> NDArray[np.int64]:
-        config, shape = self.model.config, f"{puzzle.height}×{puzzle.width}"
         if (puzzle.domain, puzzle.shape) != (self.puzzle.domain, self.puzzle.shape):
             raise PuzzleError(
-                f"a batch holds puzzles of one kind and size: a {shape} {puzzle.domain} does not go with the "
+                f"a batch holds puzzles of one kind and size: a {puzzle.height}×{puzzle.width} {puzzle.domain} does not go with the "
                 f"{self.puzzle.height}×{self.puzzle.width} {self.puzzle.domain} shown"
             )
-        ids = self.domain.encode(puzzle)
-        if config.seq_len is not None and len(ids) != config.seq_len:
-            raise PuzzleError(
-                f"a {shape} {puzzle.domain} has {len(ids)} cells, this model takes {config.seq_len}: choose a puzzle of its size"
-            )
-        if self.domain.vocab_size(puzzle) > config.vocab_size:
-            most = self.domain.vocab_size(puzzle) - 1
-            raise PuzzleError(f"a {shape} {puzzle.domain} needs tokens up to {most}, this model knows 0 to {config.vocab_size - 1}")
-        return ids
+        return tokens_of(self.model, puzzle)
 
     @torch.no_grad()
     def read(self, z_H: Tensor) -> Reading:
@@ -101,5 +95,5 @@ class Reader:
     def labels(self, answer: tuple[int, ...]) -> Tensor:
         """(T,) token ids of the shown puzzle's solution, or of `answer` where none is known."""
         ids = self.domain.encode_solution(self.puzzle)
-        values = ids if ids is not None else np.maximum(np.asarray(answer) + 1, 0)
+        values = ids if ids is not None else np.asarray([self.domain.token(value) for value in answer])
         return torch.as_tensor(values, dtype=torch.long, device=self.model.H_init.device)

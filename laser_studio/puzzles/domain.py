@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
@@ -23,7 +24,7 @@ class Domain(ABC):
 
     1. Subclass `Domain` in a module of its own. Set `name` and `title`, and number the cell values from 0; the
        default `encode` and `decode` write value v as token v + 1 with 0 as padding, as the official data sets do for
-       Sudoku and mazes. Override both where tokens differ.
+       Sudoku and mazes. Override `token` and `decode` where tokens differ.
     2. Write the abstract methods. Everything a user typed raises `PuzzleError` with the place and the way out; a puzzle
        that can be read but breaks a rule parses, and `validate` says where.
     3. Write `generate` so that a seed gives the same puzzle everywhere, and so that the two splits share nothing a
@@ -73,12 +74,16 @@ class Domain(ABC):
 
     def _tokens(self, puzzle: Puzzle, cells: Cells) -> NDArray[np.int64]:
         # An id beyond the vocabulary would kill a CUDA context, so it must not leave this layer.
-        largest = self.vocab_size(puzzle) - 2
+        largest = self._largest_value(len(cells))
         for cell, value in enumerate(cells):
             if not 0 <= value <= largest:
                 row, column = divmod(cell, puzzle.width)
                 raise PuzzleError(f"row {row + 1}, column {column + 1}: {value} is no cell value of a {self.title} (0 to {largest})")
-        return np.asarray(cells, dtype=np.int64) + 1
+        return np.asarray([self.token(value) for value in cells], dtype=np.int64)
+
+    def token(self, value: int) -> int:
+        """The token of a cell value; of a value of no cell (-1), padding."""
+        return value + 1
 
     def decode(self, ids: ArrayLike, shape: tuple[int, int] | None = None) -> Cells:
         """Cell values of tokens, row by row; padding and ids of no cell give -1.
@@ -128,7 +133,7 @@ class Domain(ABC):
             return puzzle
         if len(found) != 1:
             return puzzle
-        return Puzzle(puzzle.domain, puzzle.height, puzzle.width, puzzle.cells, found[0], puzzle.name, puzzle.difficulty)
+        return replace(puzzle, solution=found[0])
 
     @abstractmethod
     def judge(self, puzzle: Puzzle, answer: Cells) -> tuple[tuple[bool, ...], bool | None]:
@@ -154,6 +159,32 @@ class Domain(ABC):
         given = self.given(puzzle)
         right = sum(not g and not w and value != self.blank for g, w, value in zip(given, wrong, cells, strict=True))
         return Comparison(right, len(cells) - sum(given), wrong, solved)
+
+    # Fitting
+
+    def fitted(self, puzzle: Puzzle, side: int) -> Puzzle:
+        """The same puzzle for a board of side × side cells, where the kind has boards larger than what stands on them; else as it came.
+
+        Raises `PuzzleError` for a puzzle that is larger than the board.
+        """
+        return puzzle
+
+    def from_tokens(self, inputs: ArrayLike, labels: ArrayLike | None, shape: tuple[int, int]) -> Puzzle:
+        """The puzzle that rows of a data set are: tokens of the puzzle and, where there are any, of its solution.
+
+        Raises `PuzzleError` for tokens of no cell, before any model sees them.
+        """
+        tokens = np.asarray(inputs).reshape(-1)
+        cells = self.decode(tokens, shape)
+        if INVALID in cells:
+            row, column = divmod(cells.index(INVALID), shape[1])
+            token = int(tokens[cells.index(INVALID)])
+            raise PuzzleError(f"row {row + 1}, column {column + 1}: token {token} is no cell of a {self.title} {shape[0]}×{shape[1]}")
+        puzzle = Puzzle(self.name, *shape, cells)
+        if labels is None:
+            return puzzle
+        solution = self.decode(labels, shape)
+        return replace(puzzle, solution=solution) if self.judge(puzzle, solution)[1] else self.with_solution(puzzle)
 
     # Making puzzles
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from laser_studio.errors import PuzzleError
+from laser_studio.puzzles.arc import Arc
 from laser_studio.puzzles.domain import Domain
 from laser_studio.puzzles.maze import Maze
 from laser_studio.puzzles.puzzle import Puzzle
 from laser_studio.puzzles.sudoku import Sudoku
 
-_DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (Sudoku(), Maze())}
+_DOMAINS: dict[str, Domain] = {domain.name: domain for domain in (Sudoku(), Maze(), Arc())}
 
 
 def domain_names() -> tuple[str, ...]:
@@ -26,5 +27,6 @@ def get_domain(name: str) -> Domain:
 
 def parse_puzzle(text: str) -> Puzzle:
     """The puzzle a text describes, its kind told by the characters. Raises `PuzzleError`."""
-    domain = next((domain for domain in _DOMAINS.values() if domain.recognises(text)), _DOMAINS["sudoku"])
+    kinds = (_DOMAINS["arc"], *_DOMAINS.values())  # a task's JSON has letters that a maze could have
+    domain = next((domain for domain in kinds if domain.recognises(text)), _DOMAINS["sudoku"])
     return domain.parse(text)

