@@ -18,6 +18,9 @@ def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--watch", action="append", default=[], metavar="PATH", help="open what laser_studio.watch records there (repeatable)"
     )
+    parser.add_argument(
+        "--puzzles", action="append", default=[], metavar="PATH", help="offer the puzzles of this file or data set folder (repeatable)"
+    )
     parser.add_argument("--runs", default=None, metavar="FOLDER", help="where the training page keeps its runs; default runs/studio")
     parser.add_argument("--device", default="auto", help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1, mps; default %(default)s")
     parser.add_argument(
@@ -55,6 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
             flags.checkpoint,
             watch=flags.watch,
             runs=flags.runs,
+            puzzles=flags.puzzles,
             device=flags.device,
             host=flags.host,
             port=flags.port,

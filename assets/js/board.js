@@ -15,6 +15,7 @@ const board = {
       if (domain === "sudoku") make("span", { text: given[i] ? symbols[value] : "" }, cell);
       return cell;
     });
+    this.window = null;
     if (blocks) node.append(boxLines(height, width, blocks));
     for (const [row, column, message] of store.puzzle.issues) {
       const cell = this.cells[row * width + column];
@@ -33,12 +34,14 @@ const board = {
       const value = frame.answer[i];
       const blank = !given && (!answered || value < 0 || (sudoku && value === 0));
       if (sudoku) say(cell.firstChild, given ? puzzle.symbols[puzzle.cells[i]] : blank ? "" : puzzle.symbols[value] ?? "?");
+      else if (puzzle.domain === "arc") arcCell(cell, answered ? value : puzzle.cells[i], puzzle.palette);
       else cell.dataset.kind = MAZE_KINDS[given || !answered ? puzzle.cells[i] : value] ?? "unknown";
-      dress(cell, "--p", given || !answered ? "0" : frame.confidence[i].toFixed(2));
+      dress(cell, "--p", given || !answered ? (puzzle.domain === "arc" ? "1" : "0") : frame.confidence[i].toFixed(2));
       cell.classList.toggle("changed", changed.has(i));
       cell.classList.toggle("recent", recent.has(i) && !changed.has(i));
       cell.classList.toggle("wrong", answered && wrong.has(i) && !blank);
     });
+    if (puzzle.domain === "arc") this.fit(puzzle, answered ? frame.answer : puzzle.cells);
     say($("board-step"), frame.index > store.length ? `step ${frame.index} · ${frame.index - store.length} past ${store.length}` : `step ${frame.index} / ${store.length}`);
     say($("board-batch"), frame.batch > 1 ? `${frame.batch_solved} of ${frame.batch} solved ·` : "");
     const score = `${frame.right} of ${frame.total} right`;
@@ -55,7 +58,31 @@ const board = {
         + `${changed.size} changed`,
     );
   },
+
+  /** Show of an ARC board what is used of it: up to the end markers of the input and of the answer, rather than 30 × 30 cells. */
+  fit({ width, cells }, answer) {
+    let rows = 1, columns = 1;
+    for (const values of [cells, answer]) {
+      values.forEach((value, i) => {
+        if (value < 0 || value > 10) return;
+        rows = Math.max(rows, Math.floor(i / width) + 1);
+        columns = Math.max(columns, (i % width) + 1);
+      });
+    }
+    const wanted = `${rows} ${columns}`;
+    if (wanted === this.window) return;
+    this.window = wanted;
+    $("board").style.setProperty("--w", columns);
+    $("board").style.setProperty("--h", rows);
+    this.cells.forEach((cell, i) => hide(cell, i % width >= columns || Math.floor(i / width) >= rows));
+  },
 };
+
+/** One cell of an ARC board: a colour, the end marker (10), or outside the grid (11). */
+function arcCell(cell, value, palette) {
+  dress(cell, "--fill", palette[value]?.[1] ?? "var(--card)");
+  cell.classList.toggle("end", value === 10);
+}
 
 /** The lines between boxes, drawn over the cells. */
 function boxLines(height, width, [rows, columns]) {

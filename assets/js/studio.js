@@ -113,7 +113,7 @@ const FAILS = "fails"; // in the place of a difficulty: puzzles the model is kno
 
 /** The puzzles of a difficulty as the control wants them; all where the set knows none. */
 const choicesOf = (wanted) => {
-  const some = choices.filter(([, , of]) => of === wanted);
+  const some = choices.filter(([, , of]) => of === wanted || of === "");
   return (some.length ? some : choices).map(([label, id]) => [label, id]);
 };
 
@@ -181,7 +181,7 @@ function on(name, value) {
         shown = null; // the control goes back to what is open
         return syncControls();
       }
-      const first = choicesOf(value).find(([, id]) => value === FAILS || !id.startsWith("generated:"));
+      const first = choicesOf(value).find(([, id]) => !id.startsWith("cells:") && (value === FAILS || !id.startsWith("generated:")));
       difficulty = value;
       return first && openWith({ puzzle: first[1] });
     }
@@ -209,7 +209,8 @@ function tune(name, value) {
 function openWith({ model = player.store?.model.name, puzzle = player.store?.puzzle.id, batch = null }) {
   const query = new URLSearchParams();
   if (model) query.set("model", model);
-  if (puzzle) query.set("puzzle", puzzle);
+  if (puzzle?.startsWith("cells:")) query.set("cells", puzzle.slice(6));
+  else if (puzzle) query.set("puzzle", puzzle);
   const kept = watched.on(player.store) ? null : player.store; // what a recording was made with is nothing to a model's run
   const { sites = {}, ...settings } = kept?.settings ?? {};
   for (const [name, value] of Object.entries(settings)) query.set(name, name === "rank" ? `${value}%` : `${value}`);

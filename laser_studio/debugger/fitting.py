@@ -39,6 +39,12 @@ def tokens_of(model: TRM, puzzle: Puzzle) -> NDArray[np.int64]:
     return ids
 
 
+def require_fit(model: TRM, puzzle: Puzzle) -> None:
+    """Raises `PuzzleError` where the model cannot be asked about the puzzle."""
+    tokens_of(model, fitted(model, puzzle))
+    row_of(model, puzzle)
+
+
 def row_of(model: TRM, puzzle: Puzzle) -> int:
     """The row of the puzzle embedding of a puzzle's task; 0 where the model or the puzzle knows of none. Raises `PuzzleError`."""
     config = model.config

@@ -208,14 +208,17 @@ class Arc(Domain):
         right = sum(inside and value == wanted for inside, value, wanted in zip(in_grid, cells, known, strict=True))
         return Comparison(right, sum(in_grid), wrong, solved)
 
+    def side_needed(self, puzzle: Puzzle) -> int:
+        """Cells on a side of the smallest board that holds the grid asked about and its answer."""
+        grids = [grid_on(cells, puzzle.shape) for cells in (puzzle.cells, puzzle.solution) if cells is not None]
+        return max((max(grid.height, grid.width) for grid in grids if grid is not None), default=1)
+
     # Making puzzles
 
     def measures(self, puzzle: Puzzle) -> dict[str, int]:
         """side: cells on the longest side of its grids."""
-        pictures = [grid_on(cells, puzzle.shape) for cells in (puzzle.cells, puzzle.solution) if cells is not None]
-        sides = [max(picture.height, picture.width) for picture in pictures if picture is not None]
-        sides += [max(picture.height, picture.width) for pair in puzzle.demonstrations for picture in pair]
-        return {"side": max(sides, default=0)}
+        sides = [max(picture.height, picture.width) for pair in puzzle.demonstrations for picture in pair]
+        return {"side": max([self.side_needed(puzzle), *sides])}
 
     def generate(self, seed: int, *, size: int, difficulty: Difficulty = "medium", split: Split = "held-out") -> Puzzle:
         """Raises `PuzzleError`: tasks are made by people."""

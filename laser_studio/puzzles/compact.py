@@ -130,6 +130,12 @@ def _picture(shape: str, runs: str) -> Picture:
     return Picture(height, width, tuple(cells))
 
 
+def picture_of_line(rest: str) -> Picture:
+    """The cells of a line without its kind, whatever they mean. Raises `PuzzleError`."""
+    shape, _, runs = rest.partition("~")
+    return _picture(shape, runs.partition("~")[0])
+
+
 def _fields(fields: list[str]) -> tuple[dict[str, str], dict[str, list[Picture]]]:
     texts: dict[str, str] = {}
     pictures: dict[str, list[Picture]] = {}

@@ -16,6 +16,7 @@ def launch(
     *,
     watch: Sequence[str | Path] = (),
     runs: str | Path | None = None,
+    puzzles: Sequence[str | Path] = (),
     device: str = "auto",
     host: str = "127.0.0.1",
     port: int | None = None,
@@ -26,17 +27,18 @@ def launch(
     """Serve the studio; returns its URL when `block` is off, else when the server ends.
 
     checkpoints: models offered beside the shipped ones. watch: recordings of `laser_studio.watch`, the first of which the page opens
-    on; they may still be growing. runs: folder in which the training page keeps its runs, `runs/studio` by default. device: "auto",
-    "cpu", "cuda", "cuda:1", "mps". port: None takes the first free one from 7860 on. share: also through a public Gradio link. auth:
-    (user, password) every visitor needs.
+    on; they may still be growing. puzzles: files and data set folders offered for browsing and batches. runs: folder in which the
+    training page keeps its runs, `runs/studio` by default. device: "auto", "cpu", "cuda", "cuda:1", "mps". port: None takes the first
+    free one from 7860 on. share: also through a public Gradio link. auth: (user, password) every visitor needs.
     Raises `LaserStudioError` with the cause and the way out.
     """
     from laser_studio.studio.server import serve
 
-    models, recordings = (tuple(Path(path) for path in paths) for paths in (checkpoints, watch))
+    models, recordings, sources = (tuple(Path(path) for path in paths) for paths in (checkpoints, watch, puzzles))
     return serve(
         models,
         watch=recordings,
+        puzzles=sources,
         runs=None if runs is None else Path(runs),
         device=device,
         host=host,

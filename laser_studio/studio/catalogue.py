@@ -19,7 +19,12 @@ from typing import TYPE_CHECKING, Any
 from laser_studio.assets import asset_root
 from laser_studio.errors import LaserStudioError, PuzzleError, ReportError
 from laser_studio.puzzles import DIFFICULTIES, Difficulty, Domain, Puzzle, bundled_sets, get_domain, load_puzzles
+from laser_studio.puzzles.arc import Arc
+from laser_studio.puzzles.arc_tasks import subset
+from laser_studio.puzzles.compact import from_compact
 from laser_studio.puzzles.generated import MAX_SEED, generated, generated_id, read_generated
+from laser_studio.puzzles.sources.arckit_source import task_puzzle
+from laser_studio.studio.links import OWN
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trained import find_model
 
@@ -56,6 +61,14 @@ class RecordingEntry:
     label: str
 
 
+@dataclass(frozen=True)
+class SourceEntry:
+    """A file or folder of puzzles named at the start."""
+
+    name: str
+    path: Path
+
+
 @dataclass
 class _Shelf:
     model: TRM | None = None
@@ -72,11 +85,13 @@ class Catalogue:
         device: str = "auto",
         recordings: Sequence[RecordingEntry] = (),
         runs: Path | None = None,
+        sources: Sequence[SourceEntry] = (),
     ) -> None:
         if not entries and not recordings:
             raise StudioError("no model to open: no shipped checkpoint was found, so name one with --checkpoint PATH")
         self.entries = {entry.name: entry for entry in entries}
         self.recordings = {entry.name: entry for entry in recordings}
+        self.sources = {entry.name: entry for entry in sources}
         self.device = device
         self.runs = runs  # folder of the training page's runs, whose models are offered when they are asked for
         self._trained: list[str] = []
@@ -175,10 +190,19 @@ class Catalogue:
         puzzles = self.puzzles(name)
         if puzzles:
             return next((puzzle.name for puzzle in puzzles if puzzle.difficulty == FIRST_DIFFICULTY), puzzles[0].name)
+        if not self.can_generate(name):
+            domain, size = self.task(name)
+            raise StudioError(f"{name}: no puzzle for it is at hand; open a {size}×{size} {get_domain(domain).title} of your own")
         return generated_id(FIRST_DIFFICULTY, 1)
 
     def puzzle(self, name: str, puzzle_id: str) -> Puzzle:
         """The puzzle of that id for a model: the name of a bundled one, or `generated:hard:123`. Raises `LaserStudioError`."""
+        if puzzle_id.startswith(OWN):
+            puzzle = from_compact(puzzle_id.removeprefix(OWN))
+            if (problem := self.misfit(name, puzzle)) is not None:
+                raise StudioError(problem)
+            domain, size = self.task(name)
+            return get_domain(domain).fitted(puzzle, size)
         for puzzle in self.puzzles(name):
             if puzzle.name == puzzle_id:
                 return puzzle
@@ -188,6 +212,38 @@ class Catalogue:
                 raise StudioError(f"no {domain} of size {size} can be generated")
             return generated(domain, size, *recipe)
         raise StudioError(f"no puzzle {clean(puzzle_id)!r} for this model")
+
+    def misfit(self, name: str, puzzle: Puzzle) -> str | None:
+        """Why a puzzle does not fit a model, with the size it needs and a model that takes it; None where it fits."""
+        domain, size = self.task(name)
+        kind = get_domain(puzzle.domain)
+        reason = f"{name} takes {size}×{size} {get_domain(domain).title}"
+        if puzzle.domain == domain:
+            try:
+                if kind.fitted(puzzle, size).shape == (size, size):
+                    return None
+            except PuzzleError as problem:
+                reason = f"{name}: {problem}"
+        needed = kind.side_needed(puzzle) if isinstance(kind, Arc) else 0
+        what = f"{needed}×{needed} board" if needed else f"{puzzle.height}×{puzzle.width} {kind.title}"
+        others = self.takers(puzzle)
+        way = f"open it with {others[0]}" if others else "no model here does: train one, or name one with --checkpoint"
+        return (
+            f"this puzzle needs a model for a {what} ({puzzle.height * puzzle.width if not needed else needed**2} cells); {reason}; {way}"
+        )
+
+    def takers(self, puzzle: Puzzle) -> list[str]:
+        """The models whose kind and size a puzzle fits, of those whose folder says what they were trained on, in the order offered."""
+        names = []
+        for name, entry in self.entries.items():
+            if entry.task is None or entry.task[0] != puzzle.domain:
+                continue
+            try:
+                if get_domain(puzzle.domain).fitted(puzzle, entry.task[1]).shape == (entry.task[1],) * 2:
+                    names.append(name)
+            except PuzzleError:
+                continue
+        return names
 
     def companions(self, name: str, puzzle_id: str, count: int) -> list[tuple[str, Puzzle]]:
         """`count` puzzles to run beside one, as (id, puzzle); always the same ones.
@@ -200,12 +256,17 @@ class Catalogue:
             return []
         puzzle, recipe = self.puzzle(name, puzzle_id), read_generated(puzzle_id)
         difficulty = puzzle.difficulty if recipe is None else recipe[0]
-        alike = [other for other in self.puzzles(name) if other.difficulty == difficulty]
+        alike = [other for other in self.puzzles(name) if other.difficulty == difficulty or puzzle_id.startswith(OWN)]
+        if not alike and recipe is None and self.can_generate(name):
+            difficulty, recipe = FIRST_DIFFICULTY, (FIRST_DIFFICULTY, 0)
+        if not alike and recipe is None:
+            return [(puzzle_id, puzzle)] * count
         if alike or recipe is None:
             names = [other.name for other in alike]
             first = names.index(puzzle_id) + 1 if puzzle_id in names else 0
             chosen = [alike[(first + offset) % len(alike)] for offset in range(count)]
             return [(other.name, other) for other in chosen]
+        assert recipe is not None
         difficulty, seed = recipe
         ids = [generated_id(difficulty, (seed + offset) % (MAX_SEED + 1)) for offset in range(1, count + 1)]
         return [(one, self.puzzle(name, one)) for one in ids]
@@ -218,6 +279,8 @@ class Catalogue:
 @lru_cache(maxsize=16)
 def bundled_for(domain: str, size: int) -> tuple[Puzzle, ...]:
     """The bundled puzzles of a kind and size."""
+    if domain == "arc":
+        return tuple(get_domain("arc").fitted(task_puzzle(task, place), size) for task in subset(size) for place in range(len(task.tests)))
     name = set_name(domain, size)
     return tuple(load_puzzles(name)) if name in bundled_sets() else ()
 
@@ -232,14 +295,14 @@ def guess_task(seq_len: int | None, vocab_size: int) -> tuple[str, int] | None:
     if seq_len is not None:
         side = round(seq_len**0.5)
         if side * side == seq_len:
-            for domain in ("sudoku", "maze"):
+            for domain in ("sudoku", "maze", "arc"):
                 try:
                     if get_domain(domain).vocab_size(side) == vocab_size and _is_board(domain, side):
                         return domain, side
                 except PuzzleError:
                     continue
         return None
-    return {11: ("sudoku", 9), 8: ("sudoku", 6), 6: ("maze", 9)}.get(vocab_size)
+    return {11: ("sudoku", 9), 8: ("sudoku", 6), 6: ("maze", 9), 12: ("arc", 30)}.get(vocab_size)
 
 
 def _is_board(domain: str, side: int) -> bool:
@@ -272,11 +335,6 @@ def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
         while name in entries:
             name, number = f"{base} ({number})", number + 1
         details = _details(path)
-        if details.get("domain") == "arc":
-            raise StudioError(
-                f"--checkpoint {clean(str(path))}: this model was trained on ARC tasks, which the studio cannot draw; "
-                "measure it with `python -m laser_studio evaluate`"
-            )
         entries[name] = ModelEntry(name, path, _label(name, details, _size(path)), _task(details))
     return list(entries.values())
 
@@ -325,7 +383,9 @@ def _task(details: Mapping[str, Any]) -> tuple[str, int] | None:
         return match[1], int(match[2])
     if isinstance(size, list) and size:
         size = size[0] if all(side == size[0] for side in size) else None
-    if domain in ("sudoku", "maze") and isinstance(size, int) and 1 <= size <= 256:
+    if isinstance(task, str) and (match := re.fullmatch(r"arc-(\d{1,2})", task)):
+        return "arc", int(match[1])
+    if domain in ("sudoku", "maze", "arc") and isinstance(size, int) and 1 <= size <= 256:
         return domain, size
     return None
 
@@ -357,7 +417,7 @@ def clean(text: str) -> str:
 
 def puzzle_label(puzzle: Puzzle) -> str:
     """How a puzzle is offered, e.g. "easy · 0001"."""
-    return puzzle.name.replace("-", " · ", 1) if puzzle.name else "puzzle"
+    return puzzle.name.replace("-", " · ", 1) if puzzle.name else "my puzzle"
 
 
 DIFFICULTY_NAMES = tuple(DIFFICULTIES)

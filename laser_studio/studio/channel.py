@@ -13,6 +13,7 @@ from typing import Any
 
 from laser_studio.errors import LaserStudioError, RecordingError
 from laser_studio.studio.answer import answer
+from laser_studio.studio.batches import Batches
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
@@ -34,8 +35,10 @@ from laser_studio.studio.requests import (
     TuneRequest,
     read_request,
 )
+from laser_studio.studio.results import Results
 from laser_studio.studio.run import Run
 from laser_studio.studio.script import write_script
+from laser_studio.studio.shelf import Shelf
 from laser_studio.studio.subject import PuzzleSubject, about_site
 
 STEP_BUDGET_SECONDS = 0.012  # computing per reply while playing: short, so that a step that takes longer still leaves 15 pictures a second
@@ -53,6 +56,9 @@ class Channel:
         self.registry: Registry[Run] = registry if registry is not None else Registry()
         self.history_bytes = history_bytes
         self.evaluations = Evaluations(catalogue)
+        self.results = Results()
+        self.shelf = Shelf(catalogue, self.results)
+        self.batches = Batches(catalogue, self.shelf, self.results)
 
     def open(self, data: Any) -> dict[str, Any]:
         """A run for the view of a link, at its first frame (the page travels on to the link's step), or the one a page had before."""
@@ -97,6 +103,14 @@ class Channel:
     def follow(self, data: Any) -> dict[str, Any]:
         """How an evaluation stands; or stop it."""
         return answer(lambda: self.evaluations.follow(read_request(JobRequest, data)))
+
+    def puzzles(self, data: Any) -> dict[str, Any]:
+        """What is typed, uploaded or browsed; see `shelf`."""
+        return answer(lambda: self.shelf.answer(data))
+
+    def batch(self, data: Any) -> dict[str, Any]:
+        """Many puzzles through one model; see `batches`."""
+        return answer(lambda: self.batches.answer(data))
 
     def preload(self) -> None:
         """Import the engine and load the first model. Raises `LaserStudioError` where it cannot be loaded on this device."""
@@ -149,6 +163,10 @@ class Channel:
         puzzle_id = view.puzzle
         try:
             puzzle = self.catalogue.puzzle(name, puzzle_id) if puzzle_id is not None else None
+            if puzzle is not None:
+                from laser_studio.debugger.fitting import require_fit
+
+                require_fit(model, puzzle)
         except LaserStudioError as problem:
             puzzle = None
             notices.append(f"{problem}: opened with another one")

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from laser_studio.errors import LaserStudioError
-from laser_studio.studio.catalogue import Catalogue, ModelEntry, RecordingEntry
+from laser_studio.studio.catalogue import Catalogue, ModelEntry, RecordingEntry, SourceEntry
 from laser_studio.studio.registry import StudioError
 
 THREADS = 16  # requests worked on at once; those of one run wait for one another
@@ -32,7 +32,21 @@ SHORTEST_LIFE_SECONDS = 20.0  # an engine that dies sooner is not started again 
 MAX_QUICK_DEATHS = 3
 
 _STOP = "stop"
-FUNCTIONS = ("open", "advance", "command", "tune", "inquire", "python", "leave", "close", "report", "evaluate", "follow")
+FUNCTIONS = (
+    "open",
+    "advance",
+    "command",
+    "tune",
+    "inquire",
+    "python",
+    "leave",
+    "close",
+    "report",
+    "evaluate",
+    "follow",
+    "puzzles",
+    "batch",
+)
 
 
 class Live(Protocol):
@@ -60,6 +74,10 @@ class Live(Protocol):
 
     def follow(self, data: Any) -> dict[str, Any]: ...
 
+    def puzzles(self, data: Any) -> dict[str, Any]: ...
+
+    def batch(self, data: Any) -> dict[str, Any]: ...
+
 
 class EngineProcess:
     """A `Channel` in a child process. `start` returns at once; requests wait until the engine is there."""
@@ -71,8 +89,9 @@ class EngineProcess:
         device: str = "auto",
         recordings: Sequence[RecordingEntry] = (),
         runs: Path | None = None,
+        sources: Sequence[SourceEntry] = (),
     ) -> None:
-        self._arguments = (tuple(entries), device, tuple(recordings), runs)
+        self._arguments = (tuple(entries), device, tuple(recordings), runs, tuple(sources))
         self._guard = threading.Lock()
         self._connection: Connection | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -153,6 +172,14 @@ class EngineProcess:
         """See `Channel.follow`."""
         return self._call("follow", data)
 
+    def puzzles(self, data: Any) -> dict[str, Any]:
+        """See `Channel.puzzles`."""
+        return self._call("puzzles", data)
+
+    def batch(self, data: Any) -> dict[str, Any]:
+        """See `Channel.batch`."""
+        return self._call("batch", data)
+
     def _call(self, name: str, data: Any) -> dict[str, Any]:
         answer: Future[dict[str, Any]] = Future()
         number = next(self._numbers)
@@ -222,13 +249,18 @@ def leave_cores_free() -> None:
 
 
 def _serve(
-    connection: Connection, entries: Sequence[ModelEntry], device: str, recordings: Sequence[RecordingEntry], runs: Path | None
+    connection: Connection,
+    entries: Sequence[ModelEntry],
+    device: str,
+    recordings: Sequence[RecordingEntry],
+    runs: Path | None,
+    sources: Sequence[SourceEntry],
 ) -> None:
     """The child's whole life: import the engine, load the first model, answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle; closing the pipe ends this process
     from laser_studio.studio.channel import Channel
 
-    channel = Channel(Catalogue(entries, device=device, recordings=recordings, runs=runs))
+    channel = Channel(Catalogue(entries, device=device, recordings=recordings, runs=runs, sources=sources))
     sending = threading.Lock()
 
     def tell(number: int | None, answer: Any) -> None:

@@ -21,7 +21,8 @@ PAGE = f"""
 <div id="evaluation" data-state="loading">
 <header id="eval-bar">
 {panels.LOGO}
-<nav><a data-debugger href="./">debugger</a><b aria-current="page">evaluation</b><a href="train">train</a></nav>
+<nav><a data-debugger href="./">debugger</a><b aria-current="page">evaluation</b><a
+href="batch">batch</a><a href="train">train</a></nav>
 <label>model <select id="eval-model" aria-label="Model"></select></label>
 <label data-tip="Held-out puzzles of each difficulty: easy, medium, hard. None is a symmetric image of anything trained
 on.">puzzles of each <input id="eval-each" type="number" min="1" max="1000" step="1" value="50" required></label>

@@ -26,10 +26,10 @@ SCRIPTS = (
     "fidelity.js", "memory.js",
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
     "tabs.js", "views.js", "inquire.js", "palette.js",
-    "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
+    "cells.js", "puzzles.js", "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
-STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css")
+STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css", "puzzles.css")
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
 
 # No font is fetched: these are the names of what is installed.
@@ -83,6 +83,7 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
             )
             puzzle = gr.Dropdown([], label="Puzzle", show_label=False, elem_id="puzzle", interactive=True, num_choices_shown=None)
             new_puzzle = gr.Button("new", elem_id="new-puzzle")
+            gr.Button("✎", elem_id="own-puzzle")
             _panel(panels.ABOUT, "about-block")
             _panel(panels.VIEWS, "views-block")
             python = gr.Button("Python", elem_id="copy-python")
@@ -172,13 +173,16 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def python_run(data: Any) -> dict[str, Any]:
         return channel.python(data)
 
+    def ask_puzzles(data: Any) -> dict[str, Any]:
+        return channel.puzzles(data)
+
     def leave_run(data: Any) -> dict[str, Any]:
         return channel.leave(data)
 
     def close_run(data: Any) -> dict[str, Any]:
         return channel.close(data)
 
-    return [open_run, advance_run, command_run, tune_run, inquire_run, python_run, leave_run, close_run]
+    return [open_run, advance_run, command_run, tune_run, inquire_run, python_run, ask_puzzles, leave_run, close_run]
 
 
 def _panel(html: str, elem_id: str) -> gr.HTML:

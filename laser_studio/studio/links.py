@@ -3,6 +3,7 @@
 A link opens paused, at its step, with the settings its run had at every step::
 
     model=…&puzzle=…&rank=25%&min_fidelity=0.97&…     in force from step 0
+    cells=sudoku~6x6~a2ca3…                           in place of puzzle: one that is in no set (`puzzles.compact`)
     site=layers.0.mlp.down_proj~rank=50%~eps=0.9~off  what differs at one site (each part may be missing)
     change=12~rank=40%~site=layers.0.mlp.down_proj:off  what changes at step 12; `site=NAME` alone: nothing differs there any more
     batch=8&beyond=1&functional=1&gradient=1&best=1   options that differ from their defaults
@@ -17,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
+from laser_studio.errors import PuzzleError
+from laser_studio.puzzles.compact import from_compact
 from laser_studio.studio.controls import (
     CONTROLS,
     MAX_SITES,
@@ -35,6 +38,7 @@ __all__ = ["CONTROLS", "OPTIONS", "RunOptions", "SiteView", "TrackerView", "View
 MAX_QUERY = 8_000
 MAX_CHANGES = 100
 MAX_STEP = 1_000_000
+OWN = "cells:"  # begins the id of a puzzle that is in no set: what follows is the puzzle itself, as `puzzles.compact` writes it
 _OLD_CHANGE = ("rank", "min_fidelity", "patience", "refresh")  # the values of a change in links of before, in their order
 
 
@@ -87,7 +91,14 @@ def read_query(query: str) -> View:
             step = int(text)
         else:
             notices.append(f"{_shown('step', text)} in the link is no step: opened at step 0")
-    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, tuple(notices))
+    puzzle = given.get("puzzle")
+    if "cells" in given:
+        try:
+            from_compact(given["cells"])
+            puzzle = OWN + given["cells"]
+        except PuzzleError as problem:
+            notices.append(f"{_shown('cells', given['cells'])} in the link cannot be used ({_clean(str(problem)[:120])}): left out")
+    return View(given.get("model"), puzzle, tracker, changes, step, options, tuple(notices))
 
 
 def write_query(view: View) -> str:
@@ -96,7 +107,8 @@ def write_query(view: View) -> str:
     if view.model is not None:
         pairs.append(("model", view.model))
     if view.puzzle is not None:
-        pairs.append(("puzzle", view.puzzle))
+        own = view.puzzle.startswith(OWN)
+        pairs.append(("cells", view.puzzle.removeprefix(OWN)) if own else ("puzzle", view.puzzle))
     pairs += list(_written(view.tracker).items())
     pairs += [("site", _site(name, site, "~")) for name, site in view.tracker.sites.items()]
     before = view.tracker

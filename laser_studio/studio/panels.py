@@ -6,7 +6,7 @@ because Gradio reads a template as a JavaScript template string.
 
 from __future__ import annotations
 
-from laser_studio.studio import panels_branches, panels_deeper, panels_travel
+from laser_studio.studio import panels_branches, panels_deeper, panels_puzzles, panels_travel
 
 LOGO = """
 <div id="brand" aria-label="LASER Studio"><svg width="26" height="20" viewBox="0 0 26 20" aria-hidden="true">
@@ -19,7 +19,7 @@ format.">loading the model …</span><a id="evaluate" href="evaluation" data-tip
 compression costs it.">evaluation</a><a id="train" href="train" data-tip="Train a small model with LASER and without, side
 by side.">train</a></div>"""
 
-BOARD = """
+BOARD = f"""
 <section class="card" id="board-card" aria-labelledby="board-title">
 <header><h2 id="board-title">Board</h2><span class="aside num"><span id="board-batch" data-tip="Puzzles of the batch whose answer is
 right at this step; the picture follows the first."></span> <span id="board-step">step 0</span></span></header>
@@ -29,7 +29,7 @@ id="watched-newest" class="quiet" data-tip="Go to the newest recorded step; Play
 <div id="watched-list" class="num" role="list" aria-label="Noted values at the step shown"></div>
 <p id="watched-says" class="note num"></p></div>
 <div class="board-fit"><div id="board" role="img" aria-label="The board is being loaded"></div></div>
-<div class="foot">
+{panels_puzzles.DEMONSTRATIONS}<div class="foot">
 <div class="legend"><span data-tip="The model's own probability of the digit it answers, from its output distribution.">confidence</span>
 <i class="tint" aria-hidden="true"></i>
 <span class="key changed" data-tip="Cells whose answer this step changed; fainter, those of the last z_H update, between which the
@@ -276,7 +276,7 @@ logarithmic scale."><canvas
 id="timeline-plot"></canvas></div>
 """
 
-HUB = """
+HUB = f"""
 <div id="notice" role="status" aria-live="polite" hidden></div>
 <div id="tip" role="tooltip" hidden></div>
 <dialog id="help" aria-labelledby="help-title"><h2 id="help-title">Keys</h2>
@@ -290,4 +290,4 @@ in a row it is reset by SVD. <em>Memory saved</em> is net: the bases themselves 
 <p>Every number is computed from the forward pass of the loaded weights. Point at a number to learn what it is. Click a site and every panel
 follows it.</p>
 <form method="dialog"><button>Close</button></form></dialog>
-"""
+{panels_puzzles.DIALOG}"""

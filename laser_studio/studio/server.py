@@ -13,6 +13,7 @@ from laser_studio.studio import quick_gradio
 from laser_studio.studio.catalogue import Catalogue, find_models, find_recordings
 from laser_studio.studio.engine import EngineProcess
 from laser_studio.studio.registry import StudioError
+from laser_studio.studio.shelf import find_sources
 from laser_studio.studio.trainings import DEFAULT_FOLDER, Trainings
 
 FIRST_PORT, PORTS_TRIED = 7860, 40
@@ -23,6 +24,7 @@ def serve(
     *,
     watch: Sequence[Path] = (),
     runs: Path | None = None,
+    puzzles: Sequence[Path] = (),
     device: str,
     host: str,
     port: int | None,
@@ -33,21 +35,23 @@ def serve(
     """See `laser_studio.studio.launch`."""
     models = find_models(checkpoints)
     recordings = find_recordings(watch, models)
-    catalogue = Catalogue(models, device=device, recordings=recordings)
+    sources = find_sources(puzzles)
+    catalogue = Catalogue(models, device=device, recordings=recordings, sources=sources)
     chosen = choose_port(host, port)
     trainings = Trainings(runs or DEFAULT_FOLDER, device=device)
-    engine = EngineProcess(models, device=device, recordings=recordings, runs=trainings.folder)
+    engine = EngineProcess(models, device=device, recordings=recordings, runs=trainings.folder, sources=sources)
     engine.start()  # first of all: torch is loaded there while Gradio is loaded here
     quick_gradio.prepare()
 
     from starlette.middleware import Middleware
 
-    from laser_studio.studio import evaluation_page, layout, train_page
+    from laser_studio.studio import batch_page, evaluation_page, layout, train_page
     from laser_studio.studio.head import HeadMiddleware
     from laser_studio.studio.plotly_file import PlotlyMiddleware
 
     page = layout.build_page(catalogue, engine)
     evaluation_page.build_evaluation_page(page, engine)
+    batch_page.build_batch_page(page, engine)
     train_page.build_train_page(page, trainings)
     page.queue(max_size=64)
     # Nothing of ours goes through Gradio's queue, which looks for work a thousand times a second: 5 % of a core at rest.
@@ -76,7 +80,7 @@ def serve(
                 app_kwargs={
                     "middleware": [
                         Middleware(PlotlyMiddleware),
-                        Middleware(HeadMiddleware, html=layout.head(), paths=("", evaluation_page.PATH, train_page.PATH)),
+                        Middleware(HeadMiddleware, html=layout.head(), paths=("", evaluation_page.PATH, batch_page.PATH, train_page.PATH)),
                     ]
                 },
             )

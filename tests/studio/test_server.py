@@ -26,7 +26,8 @@ def app(repository: Path) -> ModuleType:
 
 def test_flags_have_defaults_and_values(app: ModuleType) -> None:
     assert vars(app.parse_flags([])) | {"host": "127.0.0.1"} == {
-        "checkpoint": [], "watch": [], "runs": None, "device": "auto", "host": "127.0.0.1", "port": None, "share": False, "auth": None,
+        "checkpoint": [], "watch": [], "puzzles": [], "runs": None, "device": "auto", "host": "127.0.0.1", "port": None, "share": False,
+        "auth": None,
     }  # fmt: skip
     flags = app.parse_flags(
         ["--checkpoint", "a", "--checkpoint", "b", "--port", "8000", "--auth", "ada:se:cret", "--share", "--device", "cpu"]
