@@ -70,7 +70,7 @@ def test_a_typed_puzzle_shows_its_problems_and_opens_with_a_link_of_its_own(open
 def test_cells_are_edited_on_the_board_and_the_text_follows(open_page: Callable[..., Page], server: str) -> None:
     studio = opened_dialog(open_page, server, "?puzzle=easy-0001")
     page = studio.page
-    before = list(SIX[0].cells)
+    before = studio.cells()
     page.click("#typed-blank")
     expect(page.locator("#typed-text")).to_have_value("\n".join(["." * 6] * 6))
     box = page.locator("#mine-board").bounding_box()
