@@ -194,6 +194,15 @@ class WatchedRun:
         """Raises `PolicyError`, for the same reason."""
         raise PolicyError(SETTINGS_ARE_FIXED)
 
+    @property
+    def history_bytes(self) -> int:
+        """None: the activations were with the process that was watched. Setting it raises `PolicyError`."""
+        return 0
+
+    @history_bytes.setter
+    def history_bytes(self, budget: int) -> None:
+        raise PolicyError(SETTINGS_ARE_FIXED)
+
     def close(self) -> None:
         """Nothing is held open."""
 

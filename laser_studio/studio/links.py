@@ -16,7 +16,7 @@ Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older l
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -55,6 +55,10 @@ class View:
     options: RunOptions = field(default_factory=RunOptions)
     marks: Marks = field(default_factory=Marks)
     notices: tuple[str, ...] = ()
+
+    def with_marks(self, marks: Marks) -> View:
+        """The same with other marks."""
+        return replace(self, marks=marks)
 
 
 def read_query(query: str) -> View:

@@ -159,7 +159,7 @@ def read_marks(pairs: list[tuple[str, str]], refused: list[tuple[str, str, Studi
     """The marks among a link's names and values; what cannot be used goes to `refused` with its cause."""
     read: dict[str, tuple[Any, ...]] = {}
     for key, name in KINDS.items():
-        views = []
+        views: list[Any] = []
         for text in [value for given, value in pairs if given == key]:
             try:
                 if len(views) >= MOST[key]:

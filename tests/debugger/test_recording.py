@@ -195,6 +195,10 @@ def test_no_recording_has_endless_bookmarks(path: Path) -> None:
         WatchedRun(path)
 
 
+def stopped(run: WatchedRun) -> list[str]:
+    return [hit.name for hit in run.stopped_by]
+
+
 def test_a_recording_stops_at_breakpoints_and_moves_by_forwards(path: Path) -> None:
     frames = recorded(path, forwards=4)
     run = WatchedRun(path)
@@ -204,15 +208,15 @@ def test_a_recording_stops_at_breakpoints_and_moves_by_forwards(path: Path) -> N
     assert [run.seek(run.end_before("cycle")).index for _ in range(5)] == [9, 6, 3, 0, 0]
     assert (run.end_after("net"), run.way_out()) == (1, 3)
     run.breakpoints.add("index % 4 == 0", name="fours")
-    stops = []
+    stops: list[tuple[str, int]] = []
     for _ in range(12):
         run.step()
         stops += [(hit.name, hit.step) for hit in run.stopped_by]
     assert stops == [("fours", 4), ("fours", 8), ("fours", 12)]
     run.step()
-    assert run.stopped_by == () and run.breakpoints.counts == {"fours": 3}
-    assert run.run_back("index == 2", breakpoints=True).index == 8 and [hit.name for hit in run.stopped_by] == ["fours"]
-    assert run.seek(3).index == 3 and run.stopped_by == ()
+    assert stopped(run) == [] and run.breakpoints.counts == {"fours": 3}
+    assert run.run_back("index == 2", breakpoints=True).index == 8 and stopped(run) == ["fours"]
+    assert run.seek(3).index == 3 and stopped(run) == []
     run.restart()
     assert run.breakpoints.counts == {"fours": 0}
 
