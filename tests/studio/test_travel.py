@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from laser_studio.debugger import Session, watch
+from laser_studio.debugger.inside import summaries
 from laser_studio.studio.catalogue import Catalogue, RecordingEntry
 from laser_studio.studio.channel import Channel
 from tests.studio.test_channel import LENGTH, known, opened, session_for, sought
@@ -278,6 +279,19 @@ def test_everything_that_can_be_typed_is_offered(channel: Channel) -> None:
         assert meaning and expression.is_condition == (kind == "condition"), form
 
 
+def test_the_inside_is_the_engines(channel: Channel, whole: Session) -> None:
+    reply = opened(channel)
+    assert ask(channel, reply, "travel.inside") == {"step": 0, "sites": []}
+    reply = sought(channel, reply, 8)
+    told = ask(channel, reply, "travel.inside")
+    expected = summaries(whole, 8)
+    assert told["step"] == 8 and [site["label"] for site in told["sites"]][:2] == ["L0 qkv", "L0 o"]
+    for site, one in zip(told["sites"], expected, strict=True):
+        assert (site["site"], site["input_norm"], site["kept"], site["rank"]) == (one.site, one.input_norm, one.kept, one.rank)
+        assert site["inputs"] == pytest.approx(one.inputs, rel=1e-3) and site["read_back"] == pytest.approx(one.read_back, rel=1e-3)
+    assert channel.advance({**known(reply, reply["run"]), "steps": 0})["frame"]["index"] == 8
+
+
 def test_the_script_has_them(channel: Channel, capsys: pytest.CaptureFixture[str]) -> None:
     reply = sought(channel, opened(channel), 5)
     ask(channel, reply, "breakpoints.add", expression="index == 9", hits="== 1", label='"nine"')
@@ -312,4 +326,5 @@ def test_a_recording_stops_and_has_marks(tmp_path: Path, small_checkpoint: Path)
     assert stops == [3, 6]
     assert reply["travel"]["now"] == {"r": reply["frame"]["residual"]} and "mark=2" in reply["link"]
     assert commanded(channel, reply, "back", size="supervision")["frame"]["index"] == 6
+    assert "holds no weights" in ask(channel, reply, "travel.inside")["error"]
     channel.registry.close_all()

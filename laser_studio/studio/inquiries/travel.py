@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY
+from dataclasses import KW_ONLY, fields
 from typing import TYPE_CHECKING, Any
 
 from laser_studio.errors import ExpressionError
@@ -192,12 +192,32 @@ def _words(context: Context, run: Run, request: InquiryRequest) -> dict[str, Any
     return {"words": [list(offer) for offer in offers()], "sites": list(run.session.sites)}
 
 
+def _inside(context: Context, run: Run, request: InquiryRequest) -> dict[str, Any]:
+    """Every site of the net application that led to the step shown, in order."""
+    from laser_studio.debugger import Session
+    from laser_studio.debugger.inside import summaries
+    from laser_studio.studio.subject import about_site
+
+    session = run.session
+    if not isinstance(session, Session):
+        raise StudioError("a recording holds no weights: what its sites returned cannot be computed again")
+    sites = []
+    for one in summaries(session, session.frame.index):
+        plain = {item.name: getattr(one, item.name) for item in fields(one)}
+        cells = {
+            name: None if plain[name] is None else [float(f"{x:.4g}") for x in plain[name]] for name in ("inputs", "outputs", "read_back")
+        }
+        sites.append(about_site(one.site, one.dim_in) | plain | cells)
+    return {"step": session.frame.index, "sites": sites}
+
+
 def _inquiry(request: type[Any], work: Callable[..., dict[str, Any]]) -> Inquiry:
     return Inquiry(request, work)
 
 
 INQUIRIES = {
     "travel.check": _inquiry(TextRequest, _check),
+    "travel.inside": _inquiry(InquiryRequest, _inside),
     "travel.words": _inquiry(InquiryRequest, _words),
     "breakpoints.add": _inquiry(BreakpointRequest, _add_breakpoint),
     "breakpoints.switch": _inquiry(SwitchRequest, _switch_breakpoint),
