@@ -122,8 +122,8 @@ def chain(
 
     Backward, from the last stage to the first: ŷ = ZQᵀ of the stage's output and r give the norm's, r·(d − ŷ·mean(d·ŷ)); h = Z(WQ)ᵀ of
     its input is what `first` gave; `between` runs again on h and is differentiated by autograd, so that whatever it normalises by
-    belongs to the rebuilt values; input gradients use the exact weights. dtype: of the products. integers: multiply in eight bits where h is rebuilt and
-    where weight gradients are summed, at places that are kept in few bits.
+    belongs to the rebuilt values; input gradients use the exact weights. dtype: of the products. integers: multiply in eight
+    bits where h is rebuilt and where weight gradients are summed, at places that are kept in few bits.
     """
     firsts, reads, lasts = zip(*((one.first.detach(), one.reads, one.last) for one in weights), strict=True)
     return _Chain.apply(x, stages, boundaries, dtype, integers, *firsts, *reads, *lasts)

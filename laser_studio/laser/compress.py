@@ -356,7 +356,7 @@ class Compression:
         if z is None or basis is None:
             # A few rows of a large tensor must not keep it alive.
             return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
-        integers = self._in_integers(x.device)
+        integers = self._in_integers(x.device, x.dtype)
         return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, integers=integers)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
@@ -389,7 +389,7 @@ class Compression:
             self.books.note_stage(self._names[stage.last], stage.last.in_features, x.numel() // stage.first.in_features, x.itemsize)
         end = f"{name}.output" if name else "output"
         boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False))
-        return chain(x, stages, boundaries, weights, dtype, integers=self._in_integers(x.device))
+        return chain(x, stages, boundaries, weights, dtype, integers=self._in_integers(x.device, dtype))
 
     def _boundary(self, name: str, site: StoredSite | None, across: bool) -> Boundary:
         basis, storage = None if site is None else site.basis, self.storage_for(name)
@@ -400,8 +400,8 @@ class Compression:
             return Boundary(lambda rows: None, None, across, storage, formed)
         return Boundary(site.take, basis, across, "exact" if basis is None else storage, formed)
 
-    def _in_integers(self, device: torch.device) -> bool:
-        return self.products == "int8" or (self.products == "auto" and int8.is_fast(device))
+    def _in_integers(self, device: torch.device, dtype: torch.dtype) -> bool:
+        return self.products == "int8" or (self.products == "auto" and int8.is_fast(device, dtype))
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""
