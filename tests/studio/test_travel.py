@@ -279,12 +279,14 @@ def test_everything_that_can_be_typed_is_offered(channel: Channel) -> None:
         assert meaning and expression.is_condition == (kind == "condition"), form
 
 
-def test_the_inside_is_the_engines(channel: Channel, whole: Session) -> None:
+def test_the_inside_is_the_engines(channel: Channel, catalogue: Catalogue) -> None:
+    own = session_for(catalogue)
+    own.seek(8)
     reply = opened(channel)
     assert ask(channel, reply, "travel.inside") == {"step": 0, "sites": []}
     reply = sought(channel, reply, 8)
     told = ask(channel, reply, "travel.inside")
-    expected = summaries(whole, 8)
+    expected = summaries(own, 8)
     assert told["step"] == 8 and [site["label"] for site in told["sites"]][:2] == ["L0 qkv", "L0 o"]
     for site, one in zip(told["sites"], expected, strict=True):
         assert (site["site"], site["input_norm"], site["kept"], site["rank"]) == (one.site, one.input_norm, one.kept, one.rank)
