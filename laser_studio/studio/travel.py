@@ -56,6 +56,8 @@ class Travel:
                 self._count(hit)
         for hit in self.stopped:
             self._count(hit)
+        if (new or self.stopped) and any(one.once and not one.enabled for one in breakpoints):
+            self.changed()  # one shot, and off since
 
     def _count(self, hit: Hit) -> None:
         self.hits.append((hit.step, hit.name, hit.message))

@@ -75,7 +75,7 @@ def test_play_stops_and_goes_on(channel: Channel) -> None:
     assert reply["travel"]["counts"] == {"fours": 2, "cycles": 2, "b1": 0}
     assert reply["travel"]["hits"]["rows"] == [(3, "cycles", "cycle 1 of 1"), (6, "cycles", "cycle 2 of 1"), (8, "fours", "")]
     assert len(reply["rows"]) == 8  # also the steps before are sent
-    reply = played(channel, reply)
+    reply = {**channel.advance({**known(reply, reply["run"]), "marks_known": reply["travel"]["version"], "steps": 9}), "run": reply["run"]}
     assert reply["travel"]["stopped"] == [["b1", 9, 1]]
     assert [one["enabled"] for one in reply["travel"]["breakpoints"]] == [True, True, False]
     reply = played(channel, reply)
