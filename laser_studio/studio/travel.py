@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_HITS = 2_000  # the newest that are remembered
 HITS_PER_REPLY = 200
-CURVE_ROWS = 2_000  # values of each watch per reply; a page that has missed more asks again
+CURVE_ROWS = 500  # values of each watch per reply, so that old frames can be opened between two pictures; a page asks again
 LOOK_BACK = 2_000  # frames looked at per reply when running back
 
 
