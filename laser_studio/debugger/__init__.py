@@ -1,6 +1,7 @@
 """The debugger's engine: sessions, frames, history. Joins model, puzzles and tracker; knows nothing of screens."""
 
 from laser_studio.debugger.breakpoints import Breakpoint, Breakpoints, Hit
+from laser_studio.debugger.detectors import Detectors, DetectorSettings, Finding
 from laser_studio.debugger.expressions import Bound, Expression, Scope
 from laser_studio.debugger.frames import Event, Frame, SiteFrame
 from laser_studio.debugger.measures import Measures
@@ -13,8 +14,11 @@ __all__ = [
     "Bound",
     "Breakpoint",
     "Breakpoints",
+    "DetectorSettings",
+    "Detectors",
     "Event",
     "Expression",
+    "Finding",
     "Frame",
     "Hit",
     "Measures",

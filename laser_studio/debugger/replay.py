@@ -75,6 +75,15 @@ class Replay:
             stepper.advance()
         return stepper, steps
 
+    def after(self, index: int, keyframe: Keyframe | None) -> Stepper:
+        """A stepper that has just done net application `index`; `keyframe`: the last one before it."""
+        stepper = self._stepper
+        if stepper is None or stepper.index != index or stepper.before is None:
+            stepper, _ = self.to(index - 1, keyframe)
+            stepper.settle(*self._in_force(stepper.index))
+            stepper.advance()
+        return stepper
+
     def inside(self, index: int, keyframe: Keyframe | None) -> tuple[SiteVisit, ...]:
         """Every site within net application `index`, in order; `keyframe`: the last one before it."""
         stepper, _ = self.to(index - 1, keyframe)
