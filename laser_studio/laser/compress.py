@@ -191,7 +191,7 @@ class Compression:
 
     @property
     def casts(self) -> list[Tensor]:
-        """Weights in the dtype of the activations, as cast for the open step: saved for backward, and weights all the same."""
+        """Weights of layers by themselves as autocast has cast them for the open step: saved for backward, and weights all the same."""
         return [cast for _, cast in self._casts.values()]
 
     def set_policy(self, policy: LaserPolicy) -> None:
@@ -356,7 +356,7 @@ class Compression:
         if z is None or basis is None:
             # A few rows of a large tensor must not keep it alive.
             return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
-        integers = self._in_integers(x.device)
+        integers = self._in_integers(x.device, x.dtype)
         return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, integers=integers)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
@@ -383,13 +383,13 @@ class Compression:
                 raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
             site = self._site(self._names[stage.first], stage.first.in_features)
             boundaries.append(self._boundary(self._names[stage.first], site, stage.across))
-            first, last = (self._cast(layer.weight, dtype) for layer in (stage.first, stage.last))
+            first, last = stage.first.weight, stage.last.weight
             reads = first if site is None or boundaries[-1].basis is None else site.projection(stage.first.weight)
             weights.append(Weights(first, reads, last))
             self.books.note_stage(self._names[stage.last], stage.last.in_features, x.numel() // stage.first.in_features, x.itemsize)
         end = f"{name}.output" if name else "output"
         boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False))
-        return chain(x, stages, boundaries, weights, integers=self._in_integers(x.device))
+        return chain(x, stages, boundaries, weights, dtype, integers=self._in_integers(x.device, dtype))
 
     def _boundary(self, name: str, site: StoredSite | None, across: bool) -> Boundary:
         basis, storage = None if site is None else site.basis, self.storage_for(name)
@@ -400,8 +400,8 @@ class Compression:
             return Boundary(lambda rows: None, None, across, storage, formed)
         return Boundary(site.take, basis, across, "exact" if basis is None else storage, formed)
 
-    def _in_integers(self, device: torch.device) -> bool:
-        return self.products == "int8" or (self.products == "auto" and int8.is_fast(device))
+    def _in_integers(self, device: torch.device, dtype: torch.dtype) -> bool:
+        return self.products == "int8" or (self.products == "auto" and int8.is_fast(device, dtype))
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""

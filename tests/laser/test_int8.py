@@ -61,3 +61,9 @@ def test_what_is_not_finite_shows() -> None:
 
 def test_no_rows_give_zeros() -> None:
     assert not bool(int8.outer(torch.zeros(0, 4), torch.zeros(0, 3)).any())
+
+
+def test_half_precision_is_never_traded_for_eight_bits() -> None:
+    for dtype in (torch.bfloat16, torch.float16):
+        assert not int8.is_fast(torch.device("cpu"), dtype)
+    assert int8.is_fast(torch.device("cpu"), torch.float32) == torch.cpu._is_vnni_supported()
