@@ -27,6 +27,7 @@ SCRIPTS = (
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
     "tabs.js", "views.js", "inquire.js", "palette.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
+    "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "directionsview.js",
     "studio.js",
 )  # fmt: skip
 STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css")
