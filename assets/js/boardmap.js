@@ -1,5 +1,12 @@
 // A small board as a heat map: one value per cell, the prefix tokens as a strip above it.
 
+/** Whether a canvas shows these very things already, in this theme and size; from now on it is taken to. */
+function showsAlready(canvas, ...things) {
+  const now = [...things, ink.card, window.devicePixelRatio, ...(sizes.get(canvas) ?? [])], before = canvas.shown;
+  canvas.shown = now;
+  return Boolean(before) && before.length === now.length && now.every((thing, i) => thing === before[i]);
+}
+
 const STRIP = 5, STRIP_GAP = 3;
 
 /** Where such a map lies within a box: cells as squares, as large as they go, centred. */

@@ -1,9 +1,9 @@
 // The leading directions of the selected site at the step shown, each as a heat map over the board, and what their removal flips.
 
 const ACTIVITY = {
-  coefficient: "how much of the direction is in each token",
-  loading: "the direction's own weight on each token",
-  written: "what the layer writes into each token for it",
+  coefficient: "How much of the direction is in each token: its coefficient.",
+  loading: "This layer's inputs lie along the sequence: the direction's own weight on each token, times the root mean square of its coefficients.",
+  written: "This layer's inputs are inner features of the mixer: what its weight writes into each token for the direction, times the root mean square of its coefficients.",
 };
 
 const directionsView = {
@@ -13,7 +13,7 @@ const directionsView = {
   flips: false,
   wire() {
     this.asker = new Asker("deeper.directions", {
-      wanted: (store) => (views.shows("solve") && store.frame.index > 0 && store.sites.length
+      wanted: (store) => (views.shows("solve") && lookable(store) && store.frame.index > 0 && store.sites.length
         ? { site: store.sites[store.selected ?? 0].name, flips: this.flips && !player.playing } : null),
       take: (reply) => { this.found = reply; },
     });
@@ -32,41 +32,54 @@ const directionsView = {
 
   now(store) { const { found } = this; return found && found.site === store.sites[store.selected ?? 0]?.name ? found : null; },
 
+  /** Room for what stands below a map. */
+  foot: (found) => (found.directions[0].flips ? 28 : 15),
+
+  /** Two or three maps in a row, whichever leaves them larger. */
+  grid(store, found, width, height) {
+    const [first, second] = [2, 3].map((across) => {
+      const wide = width / across, tall = height / Math.ceil(found.directions.length / across);
+      return { across, wide, tall, side: boardPlace(store, found.directions[0].prefix.length, 0, 0, wide - 4, tall - this.foot(found)).side };
+    });
+    return second.side > first.side ? second : first;
+  },
+
   draw(store) {
     if (!views.shows("solve")) return;
+    const found = store.frame.index === 0 ? null : this.now(store), current = found?.step === store.frame.index;
+    if (showsAlready($("directions-plot"), found, current, picked.cell)) return;
     const made = surface($("directions-plot"));
-    const found = this.now(store);
     this.places = [];
-    if (!made || !found || store.frame.index === 0) return;
-    const { context, width, height } = made, across = width > height * 1.1 ? 3 : 2, down = Math.ceil(found.directions.length / across);
-    const wide = width / across, tall = height / down;
-    if (found.step !== store.frame.index) context.globalAlpha = 0.6;
+    if (!made || !found) return;
+    const { context, width, height } = made, { across, wide, tall } = this.grid(store, found, width, height);
+    if (!current) context.globalAlpha = 0.6; // still of another step
     found.directions.forEach((one, n) => {
       const x = (n % across) * wide, y = Math.floor(n / across) * tall;
-      const place = boardPlace(store, one.prefix.length, x + 2, y, wide - 4, tall - 15);
+      const place = boardPlace(store, one.prefix.length, x + 2, y, wide - 4, tall - this.foot(found));
       const most = Math.max(...one.cells.map(Math.abs), ...one.prefix.map(Math.abs), 1e-9);
       const colour = (value) => (value === null ? null : diverging(value / most));
       drawBoard(context, place, one.cells, one.prefix, colour);
       for (const [cell] of one.flips ?? []) ringCell(context, place, cell, ink.red, 1.5);
       if (picked.cell !== null) ringCell(context, place, picked.cell, ink.text, 1);
       this.places.push(place);
-      label(context, `${n + 1} · ${percent(one.share)}`, x + wide / 2 - (one.flips ? 20 : 0), y + tall - 7, { align: "center", size: 10, colour: ink.text });
-      if (one.flips) label(context, `${one.flips.length} flip${one.flips.length === 1 ? "" : "s"}`, x + wide / 2 + 28, y + tall - 7, { align: "center", size: 10, colour: one.flips.length ? ink.red : ink.muted, weight: one.flips.length ? 600 : 400 });
+      const below = place.top + place.rows * place.side + 8;
+      label(context, percent(one.share), x + wide / 2, below, { align: "center", size: 10, colour: ink.text });
+      if (one.flips) label(context, `${one.flips.length} flip${one.flips.length === 1 ? "" : "s"}`, x + wide / 2, below + 13, { align: "center", size: 10, colour: one.flips.length ? ink.red : ink.muted, weight: one.flips.length ? 600 : 400 });
     });
     context.globalAlpha = 1;
   },
 
   tell(store) {
     if (!views.shows("solve")) return;
-    this.asker.consider(store);
     const found = this.now(store), site = store.sites[store.selected ?? 0];
     hide($("directions-empty"), Boolean(found) && store.frame.index > 0);
-    say($("directions-empty"), store.frame.index === 0 ? "Step on: then the selected site has an input." : "Computing …");
+    say($("directions-empty"), !lookable(store) ? NOT_LOOKABLE : store.frame.index === 0 ? "Step on: then the selected site has an input." : this.asker.failed ? "Nothing can be shown at this step." : "Computing …");
     say($("directions-title"), site ? `Directions of ${site.label}` : "Directions");
-    say($("directions-rank"), !found ? "" : found.rank === null ? `t ${found.step} · no basis yet` : `t ${found.step} · k ${found.rank}`);
+    say($("directions-rank"), !found ? "" : found.rank === null ? "no basis yet" : `k ${found.rank}`);
     explain($("directions-rank"), () => (!found ? "" : found.rank === null ? "Before the first basis: the input's own leading directions."
       : `Within the basis of ${found.rank} directions that stored this step, which keeps ${percent(found.kept, 2)} of the input's energy.`));
-    say($("directions-note"), found ? ACTIVITY[found.activity] : "");
+    say($("directions-note"), found ? "amber +, blue −" : "");
+    explain($("directions-note"), () => `${ACTIVITY[found?.activity] ?? ""} Each map has a scale of its own; its strip on top: the prefix tokens. Below: the share of the input's energy.`);
     const measuring = this.flips && found && found.directions.some((one) => one.flips === null);
     say($("directions-flips"), !this.flips ? "measure flips" : measuring ? (player.playing ? "flips: when paused" : "measuring …") : "flips: on");
     mark($("directions-flips"), "aria-pressed", this.flips);

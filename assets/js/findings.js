@@ -8,6 +8,7 @@ const findings = {
   asker: null,
   found: [],
   wire() {
+    this.promise = $("findings-empty").textContent; // as the page says before anything has run
     this.asker = new Asker("deeper.findings", {
       wanted: (store) => (tabs.shows("tab-findings") && store.reply?.findings?.count && store.reply.findings.version !== this.version ? {} : null),
       take: (reply) => {
@@ -29,8 +30,8 @@ const findings = {
     const count = told?.count ?? 0;
     say($("tab-findings"), count ? `Findings ${count}` : "Findings");
     hide($("findings-empty"), count > 0);
+    say($("findings-empty"), lookable(store) ? this.promise : "Nothing is looked for in a run that was recorded elsewhere.");
     if (!count && this.found.length) this.build();
-    this.asker.consider(store);
     if (store.frame.index === this.cursor) return;
     this.cursor = store.frame.index;
     for (const node of $("findings-list").children) node.classList.toggle("future", node.step > this.cursor);

@@ -52,14 +52,16 @@ const readsView = {
 
   draw(store) {
     if (!views.shows("solve")) return;
+    const weights = store.frame.index === 0 ? null : this.weights();
+    const current = this.now?.step === store.frame.index;
+    if (showsAlready($("reads-plot"), weights && this.now, this.kind, this.head, current, store.update?.step)) return;
     const made = surface($("reads-plot"));
-    const weights = this.weights();
     this.place = null;
-    if (!made || !weights || store.frame.index === 0) return;
+    if (!made || !weights) return;
     const { context, width, height } = made, { prefix } = this.now;
     const scale = this.colour(weights), cells = weights.slice(prefix);
     this.place = boardPlace(store, prefix, 0, 0, width, height - 14);
-    if (this.now.step !== store.frame.index) context.globalAlpha = 0.6; // still of another step
+    if (!current) context.globalAlpha = 0.6; // still of another step
     drawBoard(context, this.place, cells, weights.slice(0, prefix), scale);
     drawSymbols(context, this.place, store, cells, scale);
     ringCell(context, this.place, this.now.cell, ink.accent, 2.5);
@@ -79,7 +81,6 @@ const readsView = {
 
   tell(store) {
     if (!views.shows("solve")) return;
-    this.asker.consider(store);
     const { now } = this, weights = this.weights();
     const heads = now?.kind === "attention" ? now.exact.length : 0;
     if (now && heads !== this.heads) {
@@ -90,8 +91,8 @@ const readsView = {
     }
     hide($("reads-heads"), now?.kind === "mixer");
     hide($("reads-empty"), Boolean(weights) && store.frame.index > 0);
-    say($("reads-empty"), picked.cell === null ? "Choose a cell of the board." : store.frame.index === 0 ? "Step on: nothing has been applied yet."
-      : now && !weights ? "No basis yet: the first window is kept exact." : "Computing …");
+    say($("reads-empty"), !lookable(store) ? NOT_LOOKABLE : picked.cell === null ? "Choose a cell of the board." : store.frame.index === 0 ? "Step on: nothing has been applied yet."
+      : now && !weights ? "No basis yet: the first window is kept exact." : this.asker.failed ? "Nothing can be shown at this step." : "Computing …");
     say($("reads-title"), picked.cell === null ? "Reads from" : `${cellName(store, picked.cell)} reads from`);
     say($("reads-step"), now ? `${now.kind} · t ${now.step}` : "");
     const moved = now?.moved && (heads && this.head !== "mean" ? now.moved[Number(this.head)] : now.moved.reduce((a, b) => a + b, 0) / now.moved.length);

@@ -43,8 +43,12 @@ class TokenProbabilities:
 
 @dataclass(frozen=True, eq=False)
 class Latents:
-    """One cell of a state over time. values: (steps, 3) fp32: its norm, and its place (x, y) in the plane of the output head's two
-    leading right singular vectors, the plane of the latent path."""
+    """One cell of a state over time.
+
+    values: (steps, 4) fp32: the norm of its vector; its place (x, y) in the plane of the output head's two leading right singular
+    vectors, the plane of the latent path; and how far it moved in this update, ‖v_t − v_{t−1}‖ / ‖v_t‖. A net that ends with a weightless
+    RMS norm over the features, as a TRM's does, gives every vector the norm √D: then the norm says nothing.
+    """
 
     state: Literal["z_H", "z_L"]
     cell: int
@@ -130,7 +134,7 @@ def latents(session: Session, cell: int, state: Literal["z_H", "z_L"], start: in
     """
     _check_cell(session, cell)
     found = session.trail.cells(state, start, session.head + 1 if stop is None else stop)[-MOST_STEPS:]
-    values = torch.stack([each[cell] for _, each in found]) if found else torch.empty(0, 3)
+    values = torch.stack([each[cell] for _, each in found]) if found else torch.empty(0, 4)
     return Latents(state, cell, tuple(step for step, _ in found), values)
 
 

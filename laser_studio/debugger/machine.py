@@ -100,7 +100,7 @@ class Machine:
         if step.ends_cycle:  # z_H rests during the L cycles, so what is read from it does as well
             self._reading = self.reader.read(step.z_H)
         self.digest = Digest(
-            self.reader.cells(state).cpu(),
+            self.reader.cells(state, rested[kind]).cpu(),
             self._reading.probabilities.float().cpu() if step.ends_cycle else None,
             self._returns.add(index, step.z_H[0]) if step.ends_cycle else None,
         )

@@ -30,10 +30,8 @@ class NetApplication:
         if not 1 <= index <= session.head:
             what = "nothing has been applied at step 0" if index == 0 else f"step {index} is not recorded, the newest is {session.head}"
             raise InspectionError(f"{what}: step on, and look again")
-        stepper, self.frame = session.after(index), session.frames[index]
-        assert stepper.before is not None
-        self.before, self.bases = stepper.before, stepper.before.bases
-        self.x = stepper.embedded()
+        self.before, self.frame, self.x = session.before(index), session.frames[index], session.embedded()
+        self.bases = self.before.bases
         self.model: TRM = share_weights(session.model).eval()
         self.sites = find_sites(self.model.net)
         self.rope = self.model.rope(self.x.shape[1], self.x.device)

@@ -102,10 +102,15 @@ class Reader:
         x, y = (state[0, self.model.config.prefix_len :].float().mean(0) @ self._plane).tolist()
         return x, y
 
-    def cells(self, state: Tensor) -> Tensor:
-        """(T, 3) fp32 of a state (B, P + T, D) of the puzzle shown: each cell's norm, and where it lies in the plane (x, y)."""
-        cells = state[0, self.model.config.prefix_len :].float()
-        return torch.cat((cells.norm(dim=1, keepdim=True), cells @ self._plane), dim=1)
+    def cells(self, state: Tensor, before: Tensor) -> Tensor:
+        """(T, 4) fp32 of a state (B, P + T, D) of the puzzle shown, and the one before its update.
+
+        Each cell's norm, where it lies in the plane (x, y), and how far it moved, as a share of its norm.
+        """
+        now, rested = (each[0, self.model.config.prefix_len :].float() for each in (state, before))
+        norm = now.norm(dim=1, keepdim=True)
+        moved = (now - rested).norm(dim=1, keepdim=True) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        return torch.cat((norm, now @ self._plane, moved), dim=1)
 
     def labels(self, answer: tuple[int, ...]) -> Tensor:
         """(T,) token ids of the shown puzzle's solution, or of `answer` where none is known."""

@@ -24,7 +24,7 @@ from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.spectra import Shares, Spectra
 from laser_studio.debugger.state_trail import StateTrail
-from laser_studio.debugger.stepper import Stepper
+from laser_studio.debugger.stepper import Before, Stepper
 from laser_studio.debugger.stepping import Size, length_of, next_end, previous_end, way_out
 from laser_studio.errors import PuzzleError
 from laser_studio.laser import LaserPolicy
@@ -212,18 +212,22 @@ class Session:
             raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
         return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
 
-    def after(self, index: int) -> Stepper:
-        """The run as net application `index` has just left it, `.before` what that found; free of charge at the newest step.
+    def before(self, index: int) -> Before:
+        """What net application `index` found: exact states, and the bases its inputs were stored with; free of charge for the newest.
 
-        Elsewhere from the nearest keyframe by replay. Moves nothing: read it, do not advance it. Raises IndexError for a step that is
-        not recorded, and for 0, where nothing has been applied.
+        Elsewhere from the nearest keyframe by replay. Moves nothing. Raises IndexError for a step that is not recorded, and for 0,
+        where nothing has been applied.
         """
         if not 1 <= index <= self.head:
             raise IndexError(f"net application {index} is not recorded: 1 to {self.head} are")
         live = self._machine.stepper
         if live.index == index and live.before is not None:
-            return live
-        return self._replay.after(index, self._machine.history.keyframes.nearest(index - 1))
+            return live.before
+        return self._replay.before(index, self._machine.history.keyframes.nearest(index - 1))
+
+    def embedded(self) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D)."""
+        return self._machine.stepper.embedded()
 
     def restart(self) -> Frame:
         """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed.

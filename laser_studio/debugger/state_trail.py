@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-LATENT_BYTES = PROBABILITY_BYTES = 4 << 20  # of one run; on a 9×9 board 4,300 steps, and 1,170 H cycles of 11 tokens
+LATENT_BYTES = PROBABILITY_BYTES = 4 << 20  # of one run; on a 9×9 board 3,200 steps, and 1,170 H cycles of 11 tokens
 LONGEST_PERIOD = 8  # H cycles back that a state is compared with
 RETURNS_KEPT = 4_096  # H cycles
 _SPARE = 64  # older values that may lie around before they are removed together
@@ -26,9 +26,9 @@ T = TypeVar("T")
 class Digest:
     """One step's states in short. All on the CPU.
 
-    cells: (T, 3) fp32 of the state that this step updated: each cell's norm and its place (x, y) in the head's plane. Where the step
-    updated z_H, else None: probabilities, (T, vocab) fp32; returns, ‖z_t − z_{t−p}‖ / ‖z_t‖ of whole states, with t and p in H cycles,
-    for p from 1 to `LONGEST_PERIOD` as far as states are at hand.
+    cells: (T, 4) fp32 of the state that this step updated, see `Reader.cells`. Where the step updated z_H, else None: probabilities,
+    (T, vocab) fp32; returns, ‖z_t − z_{t−p}‖ / ‖z_t‖ of whole states, with t and p in H cycles, for p from 1 to `LONGEST_PERIOD` as
+    far as states are at hand.
     """
 
     cells: Tensor
@@ -108,7 +108,7 @@ class StateTrail:
         return self._probabilities.between(start, stop)
 
     def cells(self, state: str, start: int, stop: int) -> list[tuple[int, Tensor]]:
-        """(step, (T, 3) fp32) of the updates of "z_H" or "z_L" in [start, stop) that are kept: norm, x and y of each cell."""
+        """(step, (T, 4) fp32) of the updates of "z_H" or "z_L" in [start, stop) that are kept, see `Reader.cells`."""
         return self._cells[state == "z_H"].between(start, stop)
 
     def returns(self, step: int) -> tuple[float, ...]:

@@ -14,15 +14,16 @@ SOLVE = """
 <div id="solve">
 <section class="card" id="cell-card" aria-labelledby="cell-title">
 <header><h2 id="cell-title">Cell</h2><span class="aside num" id="cell-says" data-tip="What the model answers here at the step shown, and
-the cell's own latents: norms of its vectors in z_H and z_L.">choose a cell of the board</span></header>
+how far the last update moved the cell's vector in z_H and in z_L, as a share of its norm.">choose a cell of the board</span></header>
 <div class="plot"><canvas id="cell-plot" role="img" aria-label="Token probabilities over time: no cell is chosen"></canvas>
 <p class="empty" id="cell-empty">Click a cell of the board: how sure the model was of each token, update by update, and what its latents
 did.</p></div>
 <div class="legend" data-tip="A column per update of z_H, a row per token; colour: the token's probability under the model's own output
-distribution (stablemax). Below: the norm of the cell's vector in z_H and z_L."><span>probability 0</span><canvas id="cell-scale"
-aria-hidden="true"></canvas><span>1</span><span class="keys"><span><i class="square"></i>‖z_H‖</span><span><i class="round"></i>‖z_L‖ of
-the cell</span></span></div>
-<div class="lane" id="cell-lane"><canvas id="cell-latents" role="img" aria-label="Norms of the cell's latents: no cell is
+distribution (stablemax). Below, left: how far each update moved the cell's vector, as a share of its norm; right: where it went, in the
+plane of the output head's two strongest directions."><span>probability 0</span><canvas id="cell-scale"
+aria-hidden="true"></canvas><span>1</span><span class="keys"><span>moved by an update:</span><span><i class="square"></i>z_H</span><span><i
+class="round"></i>z_L</span></span></div>
+<div class="lane" id="cell-lane"><canvas id="cell-latents" role="img" aria-label="The cell's latents: no cell is
 chosen"></canvas></div>
 </section>
 <div id="solve-lower">

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from laser_studio.debugger import Session
 from laser_studio.debugger.looking import directions, latents, removals, token_labels, token_probabilities
 from laser_studio.debugger.net_application import NetApplication
+from laser_studio.debugger.stepper import Stepper
 from laser_studio.errors import InspectionError
 from laser_studio.laser import LaserPolicy, find_sites
 from laser_studio.puzzles import Puzzle, get_domain
@@ -48,11 +51,15 @@ def test_latents_are_norms_and_places_of_the_exact_states(either: TRM, puzzle: P
     for state, steps in (("z_H", (3, 6, 9)), ("z_L", (1, 2, 4, 5, 7, 8))):
         found = latents(session, 5, state)  # type: ignore[arg-type]
         assert found.steps == steps
-        for step, (norm, x, y) in zip(found.steps, found.values.tolist(), strict=True):
-            vector = getattr(session.restore(step), state)[0, either.config.prefix_len + 5].float()
+        before = getattr(session.restore(0), state)
+        for step, (norm, x, y, moved) in zip(found.steps, found.values.tolist(), strict=True):
+            now = getattr(session.restore(step), state)
+            vector, past = (each[0, either.config.prefix_len + 5].float() for each in (now, before))
             assert norm == pytest.approx(float(vector.norm()), rel=1e-6)
             assert sorted((abs(x), abs(y))) == pytest.approx(sorted((plane @ vector).abs().tolist()), rel=1e-4)
-    mean = session.trail.cells("z_H", 9, 10)[0][1][:, 1:].mean(0)
+            assert moved == pytest.approx(float((vector - past).norm() / vector.norm()), rel=1e-5)
+            before = now
+    mean = session.trail.cells("z_H", 9, 10)[0][1][:, 1:3].mean(0)
     assert tuple(mean.tolist()) == pytest.approx(session.frames[9].latent[:2], rel=1e-4)  # the path's place is the cells' mean
 
 
@@ -73,6 +80,23 @@ def test_the_application_is_that_of_the_run(either: TRM, puzzle: Puzzle) -> None
         bases = {name: snapshot.basis for name, snapshot in before.trackers.items() if snapshot.basis is not None}
         assert application.bases.keys() == bases.keys() and all(torch.equal(application.bases[name], bases[name]) for name in bases)
     assert not NetApplication(session, 3).bases and NetApplication(session, 4).bases  # the first window closes at step 3
+
+
+def test_looking_back_step_by_step_replays_once(model: TRM, puzzle: Puzzle, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(model, puzzle, policy=POLICY)
+    session.seek(24)
+    advanced: list[int] = []
+    plain = Stepper.advance
+
+    def counted(stepper: Stepper, *given: Any) -> Any:
+        advanced.append(stepper.index)
+        return plain(stepper, *given)
+
+    monkeypatch.setattr(Stepper, "advance", counted)
+    assert NetApplication(session, 24).frame.index == 24 and not advanced  # the newest is at hand
+    for index in range(23, 12, -1):
+        NetApplication(session, index)
+    assert len(advanced) == 23  # from the start, where no keyframe is nearer, and never again
 
 
 def test_directions_are_the_principal_axes_of_what_the_basis_keeps(either: TRM, puzzle: Puzzle) -> None:
