@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-LATENT_BYTES = PROBABILITY_BYTES = 4 << 20  # of one run; on a 9×9 board 3,200 steps, and 1,170 H cycles of 11 tokens
+LATENT_BYTES = PROBABILITY_BYTES = 4 << 20  # of one run, latents of each state; on a 9×9 board 3,200 updates, of 11 tokens 1,170
 LONGEST_PERIOD = 8  # H cycles back that a state is compared with
 RETURNS_KEPT = 4_096  # H cycles
 _SPARE = 64  # older values that may lie around before they are removed together
@@ -91,7 +91,7 @@ class StateTrail:
     def add(self, step: int, digest: Digest) -> None:
         """Keep the digest of the next step."""
         updates_answer = digest.probabilities is not None
-        self._cells[updates_answer].add(step, digest.cells, LATENT_BYTES // 2 // max(1, digest.cells.nbytes))
+        self._cells[updates_answer].add(step, digest.cells, LATENT_BYTES // max(1, digest.cells.nbytes))
         if digest.probabilities is not None:
             self._probabilities.add(step, digest.probabilities, PROBABILITY_BYTES // max(1, digest.probabilities.nbytes))
         if digest.returns is not None:
