@@ -75,8 +75,8 @@ const directionsView = {
     hide($("directions-empty"), Boolean(found) && store.frame.index > 0);
     say($("directions-empty"), !lookable(store) ? NOT_LOOKABLE : store.frame.index === 0 ? "Step on: then the selected site has an input." : this.asker.failed ? "Nothing can be shown at this step." : "Computing …");
     say($("directions-title"), site ? `Directions of ${site.label}` : "Directions");
-    say($("directions-rank"), !found ? "" : found.rank === null ? "no basis yet" : `k ${found.rank}`);
-    explain($("directions-rank"), () => (!found ? "" : found.rank === null ? "Before the first basis: the input's own leading directions."
+    say($("directions-rank"), !found ? "" : found.rank === null ? "no basis" : `k ${found.rank}`);
+    explain($("directions-rank"), () => (!found ? "" : found.rank === null ? "No basis was in force: the input's own leading directions."
       : `Within the basis of ${found.rank} directions that stored this step, which keeps ${percent(found.kept, 2)} of the input's energy.`));
     say($("directions-note"), found ? "amber +, blue −" : "");
     explain($("directions-note"), () => `${ACTIVITY[found?.activity] ?? ""} Each map has a scale of its own; its strip on top: the prefix tokens. Below: the share of the input's energy.`);

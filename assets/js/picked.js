@@ -48,7 +48,9 @@ const picked = {
   ring() {
     board.cells.forEach((node, i) => node.classList.toggle("picked", i === this.cell));
     const { store } = player;
-    mark($("board"), "data-picked", this.cell === null || !store ? "" : cellName(store, this.cell));
+    const name = this.cell === null || !store ? "" : cellName(store, this.cell);
+    mark($("board"), "data-picked", name);
+    mark($("board"), "aria-description", name ? `cell ${name} is looked into; arrows move, Enter shows it, Escape chooses none` : "arrows choose a cell to look into");
   },
 };
 

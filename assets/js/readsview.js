@@ -92,11 +92,11 @@ const readsView = {
     hide($("reads-heads"), now?.kind === "mixer");
     hide($("reads-empty"), Boolean(weights) && store.frame.index > 0);
     say($("reads-empty"), !lookable(store) ? NOT_LOOKABLE : picked.cell === null ? "Choose a cell of the board." : store.frame.index === 0 ? "Step on: nothing has been applied yet."
-      : now && !weights ? "No basis yet: the first window is kept exact." : this.asker.failed ? "Nothing can be shown at this step." : "Computing …");
+      : now && !weights ? "No basis was in force: inputs were kept exact." : this.asker.failed ? "Nothing can be shown at this step." : "Computing …");
     say($("reads-title"), picked.cell === null ? "Reads from" : `${cellName(store, picked.cell)} reads from`);
     say($("reads-step"), now ? `${now.kind} · t ${now.step}` : "");
     const moved = now?.moved && (heads && this.head !== "mean" ? now.moved[Number(this.head)] : now.moved.reduce((a, b) => a + b, 0) / now.moved.length);
-    say($("reads-note"), !now || !weights ? "" : moved === null ? "no basis yet: nothing to compare with" : `compressed, ${small(moved)} of it lies elsewhere`);
+    say($("reads-note"), !now || !weights ? "" : moved === null ? "no basis in force: nothing to compare with" : `compressed, ${small(moved)} of it lies elsewhere`);
     mark($("reads-plot"), "aria-label", weights ? this.words(store, weights) : "Where the cell reads from: nothing yet");
   },
 

@@ -65,6 +65,9 @@ class DetectorSettings:
     burst_factor: float = setting(
         default=2.5, low=1.0, high=1_000.0, unit="× median", help="… and by so many times the median of the site's last 12 changes."
     )
+    burst_seen: int = setting(
+        default=6, low=1, high=12, unit="changes", help="… once so many are known: the first ones follow the states leaving their start."
+    )
     reset_count: int = setting(default=3, low=2, high=1_000, unit="resets", help="A site resets too often: so many of its resets …")
     reset_steps: int = setting(default=100, low=1, high=100_000, unit="recursion steps", help="… lie within so many steps.")
 
@@ -163,14 +166,18 @@ class _Rest:
 
     def _found(self, frame: Frame, change: float) -> None:
         self._calm, wrong = True, frame.solved is False
-        answer = "its answer is wrong" if wrong else "its answer is right" if frame.solved else "its answer cannot be judged"
+        answer = "its answer cannot be judged" if frame.solved is None else "its answer is right"
+        if wrong:
+            places = len(frame.wrong or ())  # given cells among them, where the answer does not keep those
+            answer = f"its answer is wrong in {_count(places, 'cell')}"
         shrinks = (change / self._changes[0]) ** (1 / (len(self._changes) - 1)) if len(self._changes) > 1 and self._changes[0] > 0 else None
         figures: dict[str, float | int | str] = {
             "change": change,
             "at most": self.settings.rest_change,
             "H cycles": len(self._changes),
             "right": frame.right,
-            "total": frame.total,
+            "open cells": frame.total,
+            "wrong": len(frame.wrong or ()),
         }
         if shrinks is not None:
             figures["shrinks by"] = shrinks
@@ -182,7 +189,7 @@ class _Rest:
                 figures,
                 f"z_H is at rest: over {len(self._changes)} H cycles it moved by at most {max(self._changes):.2g} of its norm each, "
                 + (f"the last time {change:.2g} (×{shrinks:.2g} per cycle), " if shrinks is not None else "")
-                + f"and {answer}: {frame.right} of {frame.total} cells",
+                + f"and {answer}; {frame.right} of {frame.total} open cells are right",
                 cells=(frame.wrong or ()) if wrong else (),
             )
         )
@@ -342,15 +349,13 @@ class _Bursts:
     log: Log = field(default_factory=Log)
     _usual: dict[str, deque[float]] = field(default_factory=dict)
 
-    LEAST_SEEN = 4  # changes of a basis before any can be called unusual
-
     def observe(self, frame: Frame, returns: Sequence[float]) -> None:
         found: dict[str, tuple[float, float]] = {}
         for name, site in frame.sites.items():
             if not site.angles:
                 continue
             turn, usual = turned(site), self._usual.setdefault(name, deque(maxlen=12))
-            if len(usual) >= self.LEAST_SEEN and turn >= max(self.settings.burst_turn, self.settings.burst_factor * median(usual)):
+            if len(usual) >= self.settings.burst_seen and turn >= max(self.settings.burst_turn, self.settings.burst_factor * median(usual)):
                 found[name] = turn, median(usual)
             usual.append(turn)
         if not found:

@@ -158,14 +158,14 @@ def site(angles: Sequence[float] | None) -> SiteFrame:
 def test_a_burst_is_a_turn_far_above_what_the_site_is_wont_to() -> None:
     detectors = Detectors(cycle=CYCLE, length=1_000)
     usual, burst = site([20, 10, 5, 0]), site([80, 70, 30, 0])
-    for index in range(1, 5):
+    for index in range(1, 7):
         detectors.observe(frame(index, sites={"a": usual, "b": usual, "c": burst}))
-    detectors.observe(frame(5, sites={"a": burst, "b": usual, "c": burst}))  # c always turns so much
-    detectors.observe(frame(6, sites={"a": site(None), "b": site(None), "c": site(None)}))
-    detectors.observe(frame(7, sites={"a": burst, "b": burst, "c": burst}))
+    detectors.observe(frame(7, sites={"a": burst, "b": usual, "c": burst}))  # c always turns so much
+    detectors.observe(frame(8, sites={"a": site(None), "b": site(None), "c": site(None)}))
+    detectors.observe(frame(9, sites={"a": burst, "b": burst, "c": burst}))
     first, second = detectors.findings
     assert first.kind == second.kind == "rotation burst"
-    assert first.step == 5 and first.sites == ("a",) and set(second.sites) == {"a", "b"}
+    assert first.step == 7 and first.sites == ("a",) and set(second.sites) == {"a", "b"}
     by_hand = sum(math.sin(math.radians(angle)) ** 2 for angle in (80, 70, 30, 0)) / 4
     assert first.measured["turn"] == pytest.approx(by_hand) == pytest.approx(turned(burst))
     assert first.measured["largest angle"] == 80 and first.measured["median"] == pytest.approx(turned(usual))
@@ -173,9 +173,11 @@ def test_a_burst_is_a_turn_far_above_what_the_site_is_wont_to() -> None:
 
 def test_early_turns_are_no_bursts() -> None:
     detectors = Detectors(cycle=CYCLE, length=1_000)
-    for index, angles in enumerate(([5.0], [5.0], [5.0], [90.0]), 1):
+    for index, angles in enumerate((*[[5.0]] * 5, [90.0]), 1):
         detectors.observe(frame(index, sites={"a": site(angles)}))
     assert detectors.findings == ()
+    detectors.observe(frame(7, sites={"a": site([90.0])}))
+    assert kinds(detectors.findings) == ["rotation burst"]
 
 
 def test_a_site_that_resets_too_often_is_named_with_its_rate() -> None:
