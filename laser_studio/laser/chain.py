@@ -93,11 +93,13 @@ class Boundary:
 
     keep: called with the rows (N, D) along that axis, returns what to save, (N, k), or None for the whole tensor.
     basis: Q (D, k), None with the whole. across: the axis is the last but one. storage: of what is kept.
+    integers: multiply in eight bits where the stage after it is rebuilt and where its weight gradients are summed.
     """
 
     keep: Callable[[Tensor], Tensor | None]
     basis: Tensor | None
     across: bool
+    integers: bool = False
     storage: Storage = "exact"
     formed: Formed = field(default_factory=lambda: Formed(None))
 
@@ -115,18 +117,15 @@ class Weights:
     last: Tensor
 
 
-def chain(
-    x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], weights: Sequence[Weights], dtype: torch.dtype, *, integers: bool
-) -> Tensor:
+def chain(x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], weights: Sequence[Weights], dtype: torch.dtype) -> Tensor:
     """The stages applied in turn to x (B, T, D); kept are only the boundaries (one more than stages) and each norm's reciprocal deviation.
 
     Backward, from the last stage to the first: ŷ = ZQᵀ of the stage's output and r give the norm's, r·(d − ŷ·mean(d·ŷ)); h = Z(WQ)ᵀ of
     its input is what `first` gave; `between` runs again on h and is differentiated by autograd, so that whatever it normalises by
-    belongs to the rebuilt values; input gradients use the exact weights. dtype: of the products. integers: multiply in eight
-    bits where h is rebuilt and where weight gradients are summed, at places that are kept in few bits.
+    belongs to the rebuilt values; input gradients use the exact weights. dtype: of the products.
     """
     firsts, reads, lasts = zip(*((one.first.detach(), one.reads, one.last) for one in weights), strict=True)
-    return _Chain.apply(x, stages, boundaries, dtype, integers, *firsts, *reads, *lasts)
+    return _Chain.apply(x, stages, boundaries, dtype, *firsts, *reads, *lasts)
 
 
 class _Chain(torch.autograd.Function):
@@ -137,7 +136,6 @@ class _Chain(torch.autograd.Function):
         stages: Sequence[Stage],
         boundaries: Sequence[Boundary],
         dtype: torch.dtype,
-        integers: bool,
         *weights: Tensor,
     ) -> Tensor:
         count = len(stages)
@@ -152,7 +150,7 @@ class _Chain(torch.autograd.Function):
             x = _turn(wide.mul_(deviation).to(x.dtype), stage.across)  # the sum is this function's own
             kept.append(_kept(boundaries[place + 1], x))
             deviations.append(deviation)
-        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype, ctx.integers = stages, boundaries, x.shape, x.dtype, integers
+        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = stages, boundaries, x.shape, x.dtype
         ctx.products = dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
         values, scales = zip(*kept, strict=True)
@@ -170,7 +168,7 @@ class _Chain(torch.autograd.Function):
             [next(saved) for _ in range(many)] for many in (count + 1, count + 1, count, count + 1, count, count)
         )
         places = [_Place(*each, ctx.shape, ctx.dtype) for each in zip(ctx.boundaries, values, scales, bases, strict=True)]
-        wanted = ctx.needs_input_grad[5 + count :]
+        wanted = ctx.needs_input_grad[4 + count :]
         to_reads: list[Tensor | None] = [None] * count
         to_lasts: list[Tensor | None] = [None] * count
         passed: Tensor | None = None
@@ -188,7 +186,7 @@ class _Chain(torch.autograd.Function):
                 gradient = passed
         sent = [None if one is None else one.to(dtype) for one, dtype in zip((*to_reads, *to_lasts), ctx.gradient_dtypes, strict=True)]
         passed = passed if passed is not None else gradient
-        return (passed if ctx.needs_input_grad[0] else None, None, None, None, None, *(None for _ in firsts), *sent)
+        return (passed if ctx.needs_input_grad[0] else None, None, None, None, *(None for _ in firsts), *sent)
 
 
 @dataclass(frozen=True)
@@ -260,7 +258,7 @@ def _stage_backward(
     residual = _norm_backward(_turn(gradient, stage.across), _turn(after.whole(samples), stage.across), deviation)
     narrow = residual.to(first.dtype)  # another dtype than the residual's only under autocast
     shape = (*residual.shape[:-1], first.shape[0])
-    integers = ctx.integers and before.boundary.storage != "exact"
+    integers = before.boundary.integers
     formed = before.boundary.formed
     if integers:
         codes, scale = before.codes(samples)

@@ -63,7 +63,9 @@ def test_no_rows_give_zeros() -> None:
     assert not bool(int8.outer(torch.zeros(0, 4), torch.zeros(0, 3)).any())
 
 
-def test_half_precision_is_never_traded_for_eight_bits() -> None:
+def test_short_rows_and_half_precision_are_never_traded_for_eight_bits() -> None:
+    cpu = torch.device("cpu")
     for dtype in (torch.bfloat16, torch.float16):
-        assert not int8.is_fast(torch.device("cpu"), dtype)
-    assert int8.is_fast(torch.device("cpu"), torch.float32) == torch.cpu._is_vnni_supported()
+        assert not int8.pays(cpu, dtype, 512)
+    assert not int8.pays(cpu, torch.float32, 128)
+    assert int8.pays(cpu, torch.float32, 512) == torch.cpu._is_vnni_supported()
