@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from laser_studio.debugger.bookmarks import Bookmarks
 from laser_studio.debugger.breakpoints import UNTIL, Breakpoints, Hit
 from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.fitting import fitted
@@ -24,8 +25,10 @@ from laser_studio.debugger.machine import Machine
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.spectra import Shares, Spectra
-from laser_studio.debugger.stepper import Stepper
-from laser_studio.debugger.stepping import Size, length_of, next_end, previous_end, way_out
+from laser_studio.debugger.state_trail import StateTrail
+from laser_studio.debugger.stepper import Before, Stepper
+from laser_studio.debugger.stepping import EVENT, Size, last_stop, length_of, next_end, previous_end, way_out
+from laser_studio.debugger.watches import Watches
 from laser_studio.errors import PuzzleError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import SavedBytes
@@ -57,7 +60,8 @@ class Session:
     figures computed beside the run. Raises `PuzzleError` where a puzzle does not fit.
 
     `breakpoints` are consulted at every frame that `step` and `run` come to; `stopped_by` tells which of them were hit at the frame
-    where the last of these calls ended, the run's own condition among them.
+    where the last of these calls ended, the run's own condition among them. `watches` are figures to follow over the recorded frames,
+    `bookmarks` places to come back to; neither changes anything of the run.
     """
 
     def __init__(
@@ -90,9 +94,12 @@ class Session:
         self._saved = self._machine.training.saved
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
+        self.trail = StateTrail()
         self._cursor = 0
         self.breakpoints = Breakpoints(Scope(tuple(self._machine.sites), puzzle.shape))
         self.stopped_by: tuple[Hit, ...] = ()
+        self.watches = Watches(self.breakpoints.scope)
+        self.bookmarks = Bookmarks()
 
     @property
     def frame(self) -> Frame:
@@ -166,29 +173,43 @@ class Session:
 
         No breakpoint stops it; those that were hit on the way are in `stopped_by`. Raises ValueError for another size.
         """
-        return self._on_to(next_end(self._cursor, length_of(size, self.model.config)))
+        return self._on_to(self.end_after(size))
 
     def back(self, size: Size = "net") -> Frame:
         """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
-        self._cursor = previous_end(self._cursor, length_of(size, self.model.config))
+        self._cursor = self.end_before(size)
         self.stopped_by = ()
         return self.frame
 
     def out(self) -> Frame:
         """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
-        return self._on_to(way_out(self._cursor, self.model.config))
+        return self._on_to(self.way_out())
 
-    def run_back(self, until: Condition | str | Expression | None = None) -> Frame:
+    def end_after(self, size: Size) -> int:
+        """Where a step of that size from here ends, be it recorded yet or not. Raises ValueError for another size."""
+        return next_end(self._cursor, length_of(size, self.model.config))
+
+    def end_before(self, size: Size) -> int:
+        """Where a step back of that size from here ends."""
+        return previous_end(self._cursor, length_of(size, self.model.config))
+
+    def way_out(self) -> int:
+        """Where `out` goes."""
+        return way_out(self._cursor, self.model.config)
+
+    def run_back(
+        self, until: Condition | str | Expression | None = None, *, breakpoints: bool = False, max_steps: int | None = None
+    ) -> Frame:
         """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
 
-        until: as for `run`; None: a reset, a growth, or a change of the answer. Breakpoints are not asked. Raises `ExpressionError`.
+        until: as for `run`; None: a reset, a growth, or a change of the answer. breakpoints: whether to stop also where one of them
+        holds; their hits are not counted. max_steps: to look at so many frames at most. `stopped_by` says what it was. Raises
+        `ExpressionError`.
         """
-        holds = self._condition("reset | grew | answer_changed" if until is None else until)
-        self.stopped_by = ()
-        while self._cursor > 0:
-            self._cursor -= 1
-            if holds is not None and holds(self.frame, self._frames[self._cursor - 1] if self._cursor else None):
-                break
+        until = EVENT if until is None else until
+        asked = self.breakpoints if breakpoints else None
+        said = "" if callable(until) else str(until)
+        self._cursor, self.stopped_by = last_stop(self._frames, self._cursor, self._condition(until), said, asked, max_steps)
         return self.frame
 
     def restore(self, index: int) -> Restored:
@@ -211,6 +232,23 @@ class Session:
         if not 0 <= index <= self.head:
             raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
         return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
+
+    def before(self, index: int) -> Before:
+        """What net application `index` found: exact states, and the bases its inputs were stored with; free of charge for the newest.
+
+        Elsewhere from the nearest keyframe by replay. Moves nothing. Raises IndexError for a step that is not recorded, and for 0,
+        where nothing has been applied.
+        """
+        if not 1 <= index <= self.head:
+            raise IndexError(f"net application {index} is not recorded: 1 to {self.head} are")
+        live = self._machine.stepper
+        if live.index == index and live.before is not None:
+            return live.before
+        return self._replay.before(index, self._machine.history.keyframes.nearest(index - 1))
+
+    def embedded(self) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D)."""
+        return self._machine.stepper.embedded()
 
     def restart(self) -> Frame:
         """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed.
@@ -270,6 +308,7 @@ class Session:
         if dropped:
             self._frames.cut(self._cursor + 1)
             self._spectra.cut(self._cursor + 1)
+            self.trail.cut(self._cursor + 1)
             self._replay.close()
             self.epoch += 1
             if self.policy.refresh != "step":  # a window that is replayed is measured whole
@@ -323,6 +362,8 @@ class Session:
         self._catch_up()
         self._machine.stepper.settle(*self._in_force(self._cursor))
         self._frames.append(self._machine.advance())
+        if self._machine.digest is not None:
+            self.trail.add(self._cursor + 1, self._machine.digest)
         for name, shares in self._machine.spectra.items():
             self._spectra.add(name, self._cursor + 1, shares)
 
