@@ -154,7 +154,8 @@ const ownPuzzle = {
 
   /** What the puzzle's line says beside its cells; an answer no longer holds once they are edited. */
   extras() {
-    const line = this.puzzle.puzzle?.startsWith("cells:") ? this.puzzle.puzzle.slice(6) : "";
+    if (!this.puzzle.puzzle?.startsWith("cells:")) return this.puzzle.task ? [`t:${encodeURIComponent(this.puzzle.task)}`] : [];
+    const line = this.puzzle.puzzle.slice(6);
     return line.split("~").slice(3).filter((part) => !part.startsWith("a:") && !part.startsWith("n:"));
   },
 
@@ -187,7 +188,8 @@ const ownPuzzle = {
     const asked = ++this.asked;
     const reply = await askPuzzles("read", { line, model: store.model.name }, $("typed-problem"));
     if (!reply || asked !== this.asked) return;
-    this.show(puzzle.id.startsWith("cells:") ? reply : { ...reply, id: puzzle.id });
+    // As long as it is not changed it is the puzzle of its set, whose answer is known.
+    this.show(puzzle.id.startsWith("cells:") ? reply : { ...reply, id: puzzle.id, puzzle: puzzle.id, says: reply.says === "no answer is known" ? "" : reply.says });
     typedPuzzle.told(reply, this.cells);
   },
 
@@ -429,6 +431,8 @@ parts.push({
     $("puzzles").addEventListener("click", (event) => { if (event.target === $("puzzles")) $("puzzles").close(); });
     new ResizeObserver(() => ownPuzzle.draw()).observe($("mine-board").parentElement);
     commands.add({ id: "puzzle-open", title: "a puzzle of your own: type, paste, upload, puzzleBrowser, edit", keys: ["e"], group: "More", when: (store) => !watched.on(store), run: open });
+    const toBatch = () => { location.href = `batch?${new URLSearchParams({ model: player.store.model.name })}`; };
+    commands.add({ id: "batch-open", title: "many puzzles at once: the batch page", when: (store) => !watched.on(store), run: toBatch });
     onResize.push(() => { if ($("puzzles").open) ownPuzzle.draw(); });
   },
   open() {

@@ -150,8 +150,9 @@ class Arc(Domain):
             raise PuzzleError(f"row {row + 1}, column {column + 1}: token {int(tokens[row * shape[1] + column])} is none of ARC (0 to 11)")
         if not any(value < COLOURS for value in cells):
             raise PuzzleError("the board has no grid: all its cells are padding or end markers")
+        grid_on(cells, shape)  # refuses what is no rectangle
         solution = self.decode(labels, shape) if labels is not None else None
-        if solution is not None and (INVALID in solution or all(value >= COLOURS for value in solution)):
+        if solution is not None and (INVALID in solution or grid_on(solution, shape) is None):
             solution = None
         return Puzzle(self.name, *shape, cells, solution)
 

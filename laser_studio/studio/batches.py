@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 MAX_JOBS = 2  # at once: each computes as fast as it can, and runs that are watched need the machine too
 MAX_PUZZLES = 10_000  # of one batch: its rows are held until newer batches need their place
 MOST_ROWS = 1_000  # per reply
-KEPT = 8  # finished jobs whose rows can still be asked for
+KEPT, KEPT_ROWS = 8, 20_000  # finished jobs whose rows can still be asked for, and how many rows they may hold together
 
 
 @settings(StudioError)
@@ -143,11 +143,16 @@ class Batches:
                 raise StudioError(f"{MAX_JOBS} batches are at work already: wait for one, or stop it")
             number = str(next(self._numbers))
             job = self._jobs[number] = _Job(request, len(places), time.monotonic())
-            for old in [key for key, one in self._jobs.items() if one.state != "running"][:-KEPT]:
-                del self._jobs[old]
+            self._forget()
         work = threading.Thread(target=self._work, args=(job, collection, places, policy), name=f"studio-batch-{number}", daemon=True)
         work.start()
         return {"job": number, "total": len(places)}
+
+    def _forget(self) -> None:
+        """Drop the oldest finished jobs while there are too many, or they hold too many rows. The guard is held."""
+        over = [key for key, one in self._jobs.items() if one.state != "running"]
+        while len(over) > KEPT or sum(len(self._jobs[key].rows) for key in over) > KEPT_ROWS:
+            del self._jobs[over.pop(0)]
 
     def follow(self, request: FollowRequest) -> dict[str, Any]:
         """How a job stands, with the rows the page has not seen; `stop` ends it."""

@@ -136,7 +136,11 @@ def test_a_grid_too_large_for_a_board_says_which_it_needs() -> None:
         ARC.fitted(ARC.from_task(TASK)[0], 2)
     moved = ARC.from_tokens([0, 0, 0, 0, 3, 4, 0, 5, 6], None, (3, 3))
     assert grid_on(moved.cells, (3, 3)) == Picture(2, 2, (1, 2, 3, 4)) and ARC.fitted(moved, 2).cells == (1, 2, 3, 4)
-    for tokens, message in (([0, 1, 0, 0], "no grid"), ([2, 12, 0, 0], "row 1, column 2: token 12 is none of ARC")):
+    for tokens, message in (
+        ([0, 1, 0, 0], "no grid"),
+        ([2, 12, 0, 0], "row 1, column 2: token 12 is none of ARC"),
+        ([2, 0, 0, 2], "is no rectangle"),
+    ):
         with pytest.raises(PuzzleError, match=message):
             ARC.from_tokens(tokens, None, (2, 2))
 

@@ -84,6 +84,17 @@ def test_stopping_keeps_the_rows(channel: Channel, monkeypatch: pytest.MonkeyPat
     assert "batches are at work already" in channel.batch({"ask": "start", "model": "small", "source": "held-out"})["error"]
 
 
+def test_rows_of_old_batches_make_room(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "KEPT_ROWS", 5)
+    asked = {"ask": "start", "model": "small", "source": "held-out", "count": 3, "tracker": False}
+    jobs = []
+    for _ in range(3):
+        jobs.append(channel.batch(asked)["job"])
+        finished(channel, jobs[-1])
+    assert "not known any more" in channel.batch({"ask": "follow", "job": jobs[0]})["error"]
+    assert channel.batch({"ask": "follow", "job": jobs[2]})["done"] == 3
+
+
 def test_filters_and_settings_reach_the_run(channel: Channel) -> None:
     asked = {"ask": "start", "model": "small", "source": "held-out", "band": "hard", "count": 2}
     low = finished(channel, channel.batch({**asked, "settings": {"rank": 5}})["job"])["rows"]

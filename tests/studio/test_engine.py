@@ -49,6 +49,9 @@ def test_it_answers_as_a_channel_at_hand(engine: EngineProcess, channel: Channel
         assert timeless(there_next) == timeless(here_next) and "error" not in there_next
     texts = [side.python({"run": run["run"], "at": 3})["python"] for side, run in ((engine, there), (channel, here))]
     assert texts[0] == texts[1]
+    asked: dict[str, Any]
+    for function, asked in (("puzzles", {"ask": "sources", "model": "small"}), ("batch", {"ask": "opening"}), ("puzzles", {"ask": "none"})):
+        assert {**getattr(engine, function)(asked), "models": 0} == {**getattr(channel, function)(asked), "models": 0}
     assert engine.leave({"run": there["run"]}) == {"left": True}
     assert engine.open({"resume": there["run"]})["resumed"]
     assert engine.close({"run": there["run"]}) == {"closed": True}
