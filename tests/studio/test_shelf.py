@@ -190,6 +190,15 @@ def test_only_what_the_model_is_known_to_fail(channel: Channel, monkeypatch: pyt
     assert ask(channel, "browse", source="mine.csv", model="small", fails=True)["found"] == 0
 
 
+def test_a_model_without_a_bundled_set_has_generated_puzzles(channel: Channel, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = (Failure("generated:hard:7", "hard", 3, 0.1, False), Failure("generated:hard:700", "hard", 3, 0.1, False))
+    monkeypatch.setattr(channel.catalogue, "failures", lambda name: failures)
+    monkeypatch.setattr(channel.catalogue, "puzzles", lambda name: ())
+    page = ask(channel, "browse", source="held-out", model="small")
+    assert page["count"] == 301 and page["bands"] == ("easy", "medium", "hard") and page["items"][0]["puzzle"] == "generated:easy:1"
+    assert ask(channel, "browse", source="held-out", model="small", fails=True)["found"] == 2
+
+
 def test_an_arc_task_opens_with_demonstrations_palette_and_its_row(channel: Channel) -> None:
     opened = channel.open({"query": "model=tasks"})
     task = subset(5)[0]
