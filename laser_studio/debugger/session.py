@@ -9,7 +9,7 @@ way, beside the live run. `branch` begins another session from any recorded step
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -60,8 +60,9 @@ class Session:
     `breakpoints` are consulted at every frame that `step` and `run` come to; `stopped_by` tells which of them were hit at the frame
     where the last of these calls ended, the run's own condition among them.
 
-    course: the interventions of the run, none unless it is a branch; branched_at: the step it began at, None of a run that begins
-    at the start; name: as its owner likes. `puzzle` is the one at the end of all edits.
+    course: interventions of the run from its start, each carried out when its step is reached; of a branch those that led to it.
+    branched_at: the step a branch began at; name: as its owner likes. `puzzle` is the one at the end of all edits.
+    Raises `InterventionError` for an intervention that fits no run of this model and puzzle.
     """
 
     def __init__(
@@ -76,14 +77,16 @@ class Session:
         beyond: bool = False,
         companions: Sequence[Puzzle] = (),
         measures: Measures | None = None,
+        course: Sequence[Planned] = (),
     ) -> None:
         if len(companions) >= MOST_PUZZLES:
             raise PuzzleError(f"a batch of {len(companions) + 1} puzzles is too large: at most {MOST_PUZZLES} run together")
-        self.model, self.puzzle, self.beyond = model, puzzle, beyond
+        self.model, self.beyond = model, beyond
         self.name = ""
         self.branched_at: int | None = None
-        self.course: tuple[Planned, ...] = ()
-        self._schedule = Schedule(model.config)
+        self.course = tuple(sorted(course, key=lambda planned: planned.at))
+        self.puzzle = edited(puzzle, self.course)
+        self._schedule = Schedule(model.config, scheduled(self.course))
         self._puzzles = (puzzle, *companions)  # as the run begins with them
         self.companions = tuple(companions)
         self.measures = measures or Measures()
@@ -96,6 +99,7 @@ class Session:
         self._machine = self._fresh_machine()
         self._replay = Replay(self._fresh_stepper, self._in_force)
         self._saved = self._machine.training.saved
+        self._check_course()
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
         self._cursor = 0
@@ -213,6 +217,21 @@ class Session:
             return restored(self._machine.stepper, frame, 0)
         stepper, steps = self._replay.to(index, self._machine.history.keyframes.nearest(index))
         return restored(stepper, frame, steps)
+
+    def walk(self, start: int = 0) -> Iterator[Restored]:
+        """The exact states of all recorded steps from `start` on, in order, from a replay of their own: one step's work each.
+
+        Ends at the newest step recorded by then. Not to be gone on with once a recorded future has been dropped (`epoch`).
+        """
+        replay = Replay(self._fresh_stepper, self._in_force)
+        try:
+            index = start
+            while index <= self.head:
+                stepper, steps = replay.to(index, self._machine.history.keyframes.nearest(index))
+                yield restored(stepper, self._frames[index], steps)
+                index += 1
+        finally:
+            replay.close()
 
     def branch(self, at: int, what: Intervention | Sequence[Intervention], *, name: str = "") -> Session:
         """Another session, which shares the frames up to step `at` and goes on from its exact state with something changed.
@@ -389,6 +408,15 @@ class Session:
         if not 0 <= index <= self.head:
             raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
         return index
+
+    def _check_course(self) -> None:
+        """Raise `InterventionError` for what can be told to be wrong before the run; which rank a basis has by then cannot."""
+        if len(self.course) > MOST_INTERVENTIONS:
+            raise InterventionError(f"a run takes at most {MOST_INTERVENTIONS} interventions")
+        for number, planned in enumerate(self.course):
+            before = self.course[:number]
+            puzzle, schedule = edited(self._puzzles[0], before), Schedule(self.model.config, scheduled(before))
+            planned.what.check(Place(planned.at, self.sites, self.sites, puzzle, schedule))
 
     def _machine_at(self, at: int, parent: Machine, begin: Sequence[Intervention]) -> Machine:
         """A live state of our own at step `at`, by replay from what `parent` keeps. Raises `InterventionError` where `begin` cannot be."""

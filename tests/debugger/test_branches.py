@@ -467,3 +467,21 @@ def test_frames_of_a_policy_that_judges_by_function_are_replayed_too(puzzle: Puz
     branch.set_policy(replace(policy, min_fidelity=0.1))
     branch.set_policy(policy)
     assert [branch.seek(step) for step in range(7, 25)] == recorded
+
+
+@pytest.mark.parametrize("what", [ALL[0], ALL[3], ALL[6], ALL[8]], ids=lambda what: what.kind)
+def test_a_run_that_plans_an_intervention_is_the_branch(puzzle: Puzzle, what: Intervention) -> None:
+    branch = session_to(20, puzzle).branch(WITHIN, what)
+    branch.run()
+    planned = Session(tiny_model(), puzzle, policy=POLICY, keyframe_steps=6, course=[Planned(WITHIN, what)])
+    planned.run()
+    assert list(planned.frames) == list(branch.frames) and planned.puzzle == branch.puzzle and planned.length == branch.length
+    assert [state.frame.index for state in planned.walk(5)] == list(range(5, planned.head + 1))
+    for state, other in zip(planned.walk(), branch.walk(), strict=True):
+        assert same((state.z_H, state.z_L, dict(state.trackers)), (other.z_H, other.z_L, dict(other.trackers)))
+
+
+def test_what_can_be_told_to_be_wrong_is_refused_before_the_run(puzzle: Puzzle) -> None:
+    for what, message in ((ScaleDirection(site="nowhere"), "nowhere"), (EditToken(row=9, column=1, value=0), "R9C1")):
+        with pytest.raises(InterventionError, match=message):
+            Session(tiny_model(), puzzle, policy=POLICY, course=[Planned(3, what)])

@@ -53,7 +53,7 @@ def test_a_comparison_is_what_the_two_states_give(puzzle: Puzzle) -> None:
             assert site.angles.largest == pytest.approx(largest_angle(*bases), abs=0.2)  # a cosine cannot tell small angles
             assert 0 <= site.angles.mean <= site.angles.largest
             assert site.difference == other.frame.sites[name].fidelity - one.frame.sites[name].fidelity
-        assert (found.kl == 0 and not found.cells) == (index <= 7)
+        assert (found.kl == 0 and not found.cells) == (index <= 8)  # z_H rests until the end of the cycle
     assert compare(a, b, 20).sites[SITE].angles.largest > 1  # type: ignore[union-attr]
     assert compare(a, b, 2).sites[SITE].angles is None  # no basis yet
     assert a.frame.index == 3 and b.frame.index == 20
