@@ -93,7 +93,7 @@ def compare(a: Session, b: Session, index: int) -> Comparison:
         index=index,
         cells=_differing(one.frame, other.frame),
         sites={name: _site(one.frame.sites.get(name), other.frame.sites.get(name), mine.get(name), theirs.get(name)) for name in names},
-        kl=_kl(a, b, one.z_H, other.z_H),
+        kl=kl_of(a, b, one.z_H, other.z_H),
         halting=Halting(one.frame.q_halt, other.frame.q_halt),
     )
 
@@ -101,7 +101,7 @@ def compare(a: Session, b: Session, index: int) -> Comparison:
 def output_kl(a: Session, b: Session, index: int) -> float | None:
     """`Comparison.kl` alone. The answer's state changes at the end of H cycles only (and where a state is set by hand)."""
     check_comparable(a, b)
-    return _kl(a, b, a.state(index).z_H, b.state(index).z_H)
+    return kl_of(a, b, a.state(index).z_H, b.state(index).z_H)
 
 
 def first_divergence(a: Session, b: Session, known: Divergence | None = None) -> Divergence:
@@ -162,7 +162,8 @@ def _angles(mine: Tensor | None, theirs: Tensor | None) -> Angles | None:
 
 
 @torch.no_grad()
-def _kl(a: Session, b: Session, mine: Tensor, theirs: Tensor) -> float | None:
+def kl_of(a: Session, b: Session, mine: Tensor, theirs: Tensor) -> float | None:
+    """`Comparison.kl` of a's state z_H (B, P + T, D) and b's."""
     if a.model.config.vocab_size != b.model.config.vocab_size:
         return None
     domain = get_domain(a.puzzle.domain)

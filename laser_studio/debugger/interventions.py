@@ -20,7 +20,7 @@ from laser_studio.errors import InterventionError, LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.linalg import private_generator
 from laser_studio.puzzles import Puzzle, get_domain
-from laser_studio.settings import setting, settings
+from laser_studio.settings import describe, setting, settings
 
 MOST_INTERVENTIONS = 16  # in force or behind in one run
 MOST_SITES = 64  # named by one intervention
@@ -59,6 +59,11 @@ class Intervention(ABC):
     def to_json(self) -> dict[str, Any]:
         """All settings as JSON-ready values, `kind` among them."""
         return {"kind": self.kind, **asdict(self)}  # type: ignore[call-overload]  # every concrete class is a dataclass
+
+    def short_json(self) -> dict[str, Any]:
+        """The same without what has its default, for links."""
+        usual = {name: info.default for name, info in describe(type(self)).items()}
+        return {name: value for name, value in self.to_json().items() if name == "kind" or value != usual[name]}
 
 
 @settings(InterventionError)
