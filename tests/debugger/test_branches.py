@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from laser_studio.debugger import Measures, Session
+from laser_studio.debugger import Measures, Session, compare
 from laser_studio.debugger.interventions import (
     MOST_INTERVENTIONS,
     ChangeCycles,
@@ -24,13 +24,14 @@ from laser_studio.debugger.interventions import (
     Reconstruct,
     ScaleDirection,
 )
+from laser_studio.debugger.replay import Restored
 from laser_studio.errors import InterventionError
 from laser_studio.laser import LaserPolicy, SiteTap
 from laser_studio.puzzles import Puzzle, get_domain
 from laser_studio.trm import TRM
 from tests.debugger.conftest import tiny_model
 from tests.debugger.test_session import batch_of
-from tests.debugger.test_time_travel import CHANGES, POLICY, changing, held_bytes, now, same
+from tests.debugger.test_time_travel import CHANGES, POLICY, changing, flat, held_bytes, now, same
 
 SITE = "layers.0.mlp.down_proj"
 L, H, MOST = 2, 2, 24  # of the tiny model
@@ -485,3 +486,36 @@ def test_what_can_be_told_to_be_wrong_is_refused_before_the_run(puzzle: Puzzle) 
     for what, message in ((ScaleDirection(site="nowhere"), "nowhere"), (EditToken(row=9, column=1, value=0), "R9C1")):
         with pytest.raises(InterventionError, match=message):
             Session(tiny_model(), puzzle, policy=POLICY, course=[Planned(3, what)])
+
+
+def test_rounds_of_seeks_branches_and_comparisons_leave_nothing_behind(puzzle: Puzzle) -> None:
+    """The smaller brother of scripts/measure_debugger.py."""
+    session = session_to(60, puzzle, beyond=True)
+
+    def whole(state: Restored) -> list[Any]:
+        return flat((state.z_H, state.z_L, dict(state.trackers)))
+
+    first = {step: whole(session.state(step)) for step in (3, 17, 30, 44, 59)}
+    frames, held, draw = list(session.frames), [], random.Random(0)
+    for _ in range(3):
+        branches = [session.branch(draw.randrange(6, 40), what) for what in ALL]
+        for branch in branches:
+            branch.seek(branch.head + 8)
+            compare(session, branch, branch.head)
+            branch.close()
+        del branch, branches
+        for step, state in first.items():
+            assert same(whole(session.restore(step)), state)
+        held.append((live_bytes(), session.kept))
+    assert list(session.frames) == frames
+    assert held[0] == held[1] == held[2]
+
+
+def live_bytes() -> int:
+    """Bytes of all tensors that anything holds, each storage once."""
+    gc.collect()
+    storages = {}
+    for one in gc.get_objects():
+        if type(one) is Tensor or type(one) is nn.Parameter:
+            storages[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
+    return sum(storages.values())

@@ -73,7 +73,7 @@ def test_branches_are_named_deleted_and_counted(channel: Channel) -> None:
         assert "printable" in channel.inquire({**ask, "name": "branches.rename", "branch": second, "title": title})["error"]
     grandchild, _ = branched(channel, first, 6, {"kind": "edit", "row": 1, "column": 1, "value": 2})
     assert channel.open({"query": "", "replaces": main, "resume": grandchild})["branches"]["list"][3]["parent"] == "z_L = 0 @ 6"
-    assert channel.registry.get(grandchild).item.session.course[0].what.kind == "state"
+    assert channel.registry.get(grandchild).item.course[0].what.kind == "state"
     closed = session(channel, first)
     reply = channel.inquire({**ask, "name": "branches.delete", "branch": first})
     assert [member["parent"] for member in reply["branches"]["list"]] == [None, "main", "main"]
