@@ -96,7 +96,7 @@ def interventions(session: Session, draw: random.Random) -> list[Intervention]:
         Reconstruct(rank=draw.choice(["6.25%", "12.5%", "25%"])),
         Reconstruct(sites=(site,), basis="held", steps=draw.randint(5, 40)),
         ScaleDirection(site=site, index=draw.randrange(4), factor=draw.choice([0.0, 2.0])),
-        ChangeState(state=draw.choice(["H", "L"])),  # type: ignore[arg-type]
+        ChangeState(state=draw.choice(["H", "L"])),
         ChangeState(state="L", change="noise", size=0.3, seed=draw.randrange(100)),
         EditToken(row=draw.randint(1, height), column=draw.randint(1, width), value=draw.randint(0, 2)),
         ChangeCycles(level="L", change=draw.choice([1, 2]), every=draw.random() < 0.5),
