@@ -64,7 +64,7 @@ class Beside:
         self._check_epochs()
         if self._newest is not None and self._newest.index == at:  # the page waits for the curves alone
             return self._newest
-        found = self._newest = compare(self.a, self.b, at)
+        found = self._newest = compare(self.a, self.b, at, memo=self._memo)
         if at not in self._known and self._ends(at):
             self._point(at, found.kl)
         return found
@@ -94,7 +94,7 @@ class Beside:
 
     def close(self) -> None:
         """Free the other run where it was made for this."""
-        self._walkers = None
+        self._walkers = self._newest = None
         if self.own:
             self.other.close()
 
@@ -103,8 +103,11 @@ class Beside:
         return min(self.a.head, self.b.head)
 
     def _forget(self) -> None:
+        from laser_studio.debugger.compare import AngleMemo
+
         self._epochs = self.a.epoch, self.b.epoch
         self._parted = self._newest = None
+        self._memo = AngleMemo()
         self._points: list[list[float | None]] = []
         self._known: set[int] = set()  # the steps of the points
         self._walkers = None

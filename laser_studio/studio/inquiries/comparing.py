@@ -15,7 +15,7 @@ from laser_studio.studio.links import MAX_STEP
 from laser_studio.studio.presets import PRESETS
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.run import Run
-from laser_studio.studio.subject import PuzzleSubject
+from laser_studio.studio.subject import PuzzleSubject, about_site
 
 if TYPE_CHECKING:
     from laser_studio.debugger import Comparison
@@ -77,6 +77,7 @@ def choose(context: Context, run: Run, request: ChooseRequest) -> dict[str, Any]
         "title": beside.title,
         "puzzle": beside.other.subject.about()["puzzle"],
         "mine": run.subject.about()["puzzle"],
+        "sites": [[site, about_site(site, dim)["label"]] for site, dim in beside.other.session.sites.items()],
     }
 
 
@@ -104,7 +105,6 @@ def _comparison_json(beside: Beside, found: Comparison) -> dict[str, Any]:
         "answers": [frame.answer for frame in frames],
         "solved": [frame.solved for frame in frames],
         "wrong": [frame.wrong for frame in frames],
-        "address": [[frame.s, frame.h, frame.l] for frame in frames],
         "kl": found.kl,
         "halting": [found.halting.a, found.halting.b],
         "sites": {
