@@ -61,6 +61,8 @@ const comparing = {
 
   tell(store) {
     if (!views.shows("compare")) return;
+    const list = branches.of(store)?.list;
+    if (list && this.key.startsWith("branch:") && !list.some((one) => this.key === `branch:${one.id}`)) this.with(""); // it was deleted
     this.offer(store);
     const possible = branches.possible(store);
     hide($("compare-body"), !this.key);

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,10 @@ _VERSIONS = itertools.count(1)
 
 
 class Beside:
-    """`run` is the page's, `other` what it is compared with; `key` names it, `own` is true where the other run lives for this alone."""
+    """`run` is the page's, `other` what it is compared with; `key` names it. free: closes the other run where it lives for this alone."""
 
-    def __init__(self, run: Run, other: Run, key: str, title: str, *, own: bool) -> None:
-        self.run, self.other, self.key, self.title, self.own = run, other, key, title, own
+    def __init__(self, run: Run, other: Run, key: str, title: str, *, free: Callable[[], None] | None = None) -> None:
+        self.run, self.other, self.key, self.title, self._free = run, other, key, title, free
         self._parted: Divergence | None = None
         self._newest: Comparison | None = None
         self._walkers: tuple[Iterator[Restored], Iterator[Restored]] | None = None
@@ -95,8 +95,8 @@ class Beside:
     def close(self) -> None:
         """Free the other run where it was made for this."""
         self._walkers = self._newest = None
-        if self.own:
-            self.other.close()
+        if self._free is not None:
+            self._free()
 
     @property
     def _last(self) -> int:
