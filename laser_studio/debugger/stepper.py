@@ -18,7 +18,7 @@ from laser_studio.debugger.interventions import ChangeState, Intervention, Plann
 from laser_studio.debugger.keyframes import Keyframe
 from laser_studio.debugger.measures import Cosines, Cycle, Effects, Measures, Probe
 from laser_studio.debugger.reading import Reader
-from laser_studio.debugger.replacing import Replacing
+from laser_studio.debugger.replacing import Directions, Replacing
 from laser_studio.debugger.replica import share_weights
 from laser_studio.debugger.schedule import Schedule
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
@@ -27,10 +27,24 @@ from laser_studio.trm import TRM, RecursionStep
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What a net application found: states (B, P + T, D), by reference, and the basis (D, k) that each site's input was stored with.
+
+    start: both states as the H cycle under way found them; held: the directions that interventions hold.
+    """
+
+    z_H: Tensor
+    z_L: Tensor
+    start: tuple[Tensor, Tensor]
+    bases: Mapping[str, Tensor]
+    held: Directions
+
+
+@dataclass(frozen=True, eq=False)
 class Stepped:
     """One net application: what the trackers observed and closed, what was measured beside it and how long that took in seconds.
 
-    before: z_H and z_L as it found them; disturbed: an intervention changed states, tokens or cycles just before it.
+    disturbed: an intervention changed states, tokens or cycles just before it.
     """
 
     step: RecursionStep
@@ -39,16 +53,15 @@ class Stepped:
     effects: Effects | None
     cosines: Cosines | None
     beside_seconds: float
-    before: tuple[Tensor, Tensor]
     disturbed: bool
 
 
 class Stepper:
     """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
 
-    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: both as the H cycle under way found them.
-    course: the interventions, in the order they act where they begin at the same step; reader: reads states as answers to the
-    puzzles as they have been edited by now.
+    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: both as the H cycle under way found them;
+    before: what the last of them found, None where it was not done here. course: the interventions, in the order they act where they
+    begin at the same step; reader: reads states as answers to the puzzles as they have been edited by now.
     """
 
     def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, course: Sequence[Planned] = ()) -> None:
@@ -69,6 +82,7 @@ class Stepper:
         self._carry = self.model.initial_carry(self.reader.batch)
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
         self.start = (self.z_H, self.z_L)
+        self.before: Before | None = None
         self._whole = True  # nothing was changed within the H cycle under way
 
     @property
@@ -90,7 +104,7 @@ class Stepper:
         self._replacing.detach()
         self.tap.detach()
         self._rest()
-        self._probe = None
+        self._probe = self.before = None
 
     def keyframe(self) -> Keyframe:
         """The state now; only where a supervision step has just ended."""
@@ -102,17 +116,24 @@ class Stepper:
         self.index, self._carry = keyframe.index, keyframe.carry
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
         self.start = (self.z_H, self.z_L)
-        self._whole = True
+        self.before, self._whole = None, True
         self.tap.restore(keyframe.tap)
         self._replacing.held = keyframe.held
         self._read_as_edited([planned for planned in self._course if planned.at < self.index])
         self._loaded = True
 
     @torch.no_grad()
+    def embedded(self, index: int | None = None) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D); at net application `index`, where that is not the next one."""
+        batch = (self.reader if index is None else self._reader_of([planned for planned in self._course if planned.at < index])).batch
+        return self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype)
+
+    @torch.no_grad()
     def advance(self, labels: Callable[[], Tensor] | None = None) -> Stepped:
         """One net application. labels: (T,) token ids for the gradient's cosine; without them only what the rule needs is measured."""
         disturbed = self._intervene()
-        before = self.z_H, self.z_L
+        bases = {name: tracker.basis for name, tracker in self.tap.trackers.items() if tracker.basis is not None}
+        self.before = Before(self.z_H, self.z_L, self.start, bases, self._replacing.held)
         step = self._next_step()
         observed = self.tap.take()
         asked = time.perf_counter()
@@ -130,7 +151,7 @@ class Stepper:
         if step.ends_cycle:
             self.start = (step.z_H, step.z_L)
             self._whole = True
-        return Stepped(step, observed, closed, effects, cosines, beside, before, disturbed)
+        return Stepped(step, observed, closed, effects, cosines, beside, disturbed)
 
     def _intervene(self) -> bool:
         """Carry out what begins here; True where states, tokens or cycles are others now."""
@@ -168,9 +189,11 @@ class Stepper:
                 yield what
 
     def _read_as_edited(self, course: Sequence[Planned]) -> None:
+        self.reader = self._reader_of(course)
+
+    def _reader_of(self, course: Sequence[Planned]) -> Reader:
         puzzle = edited(self._puzzles[0], course)
-        if puzzle != self.reader.puzzle:
-            self.reader = Reader(self.model, (puzzle, *self._puzzles[1:]))
+        return self.reader if puzzle == self.reader.puzzle else Reader(self.model, (puzzle, *self._puzzles[1:]))
 
     def _new_replacing(self) -> Replacing:
         run = weakref.ref(self)  # the hooks outlive neither the run nor keep it alive
@@ -215,14 +238,13 @@ class Stepper:
             self._probe = Probe(self._original)  # a copy of our own model would feed our taps
             self._replacing.attach(self._probe.layers)
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
-        batch = self.reader.batch
         cycle = Cycle(
             z_H=self.start[0][:1],
             z_L=self.start[1][:1],
-            x=self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype),
+            x=self.embedded(),
             end=step.z_H[:1],
             open_cells=~given,
-            labels=labels() if labels is not None else batch["inputs"][0],
+            labels=labels() if labels is not None else self.reader.batch["inputs"][0],
             updates=self.schedule.done(self.index)[1],
         )
         effects = self._probe.effects(cycle, bases) if functional else None
