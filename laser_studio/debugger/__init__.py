@@ -2,9 +2,19 @@
 
 from laser_studio.debugger.bookmarks import Bookmark, Bookmarks
 from laser_studio.debugger.breakpoints import Breakpoint, Breakpoints, Hit
+from laser_studio.debugger.compare import Comparison, Divergence, compare, first_divergence
 from laser_studio.debugger.detectors import Detectors, DetectorSettings, Finding
 from laser_studio.debugger.expressions import Bound, Expression, Scope
 from laser_studio.debugger.frames import Event, Frame, SiteFrame
+from laser_studio.debugger.interventions import (
+    ChangeCycles,
+    ChangeState,
+    EditToken,
+    Intervention,
+    Planned,
+    Reconstruct,
+    ScaleDirection,
+)
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.session import NAMED_CONDITIONS, Session
 from laser_studio.debugger.watched_run import WatchedRun
@@ -18,14 +28,23 @@ __all__ = [
     "Bound",
     "Breakpoint",
     "Breakpoints",
+    "ChangeCycles",
+    "ChangeState",
+    "Comparison",
     "DetectorSettings",
     "Detectors",
+    "Divergence",
+    "EditToken",
     "Event",
     "Expression",
     "Finding",
     "Frame",
     "Hit",
+    "Intervention",
     "Measures",
+    "Planned",
+    "Reconstruct",
+    "ScaleDirection",
     "Scope",
     "Session",
     "SiteFrame",
@@ -34,5 +53,7 @@ __all__ = [
     "WatchedRun",
     "Watcher",
     "Watches",
+    "compare",
+    "first_divergence",
     "watch",
 ]

@@ -18,7 +18,6 @@ from laser_studio.debugger.measures import Probe
 from laser_studio.debugger.net_application import NetApplication
 from laser_studio.debugger.session import Session
 from laser_studio.errors import InspectionError
-from laser_studio.laser import find_sites
 from laser_studio.laser.linalg import right_singular
 from laser_studio.puzzles import get_domain
 from laser_studio.trm.layers import drop_casts, hold_casts
@@ -178,10 +177,13 @@ def removals(session: Session, found: Directions) -> tuple[Removal, ...]:
     z_H, z_L = (state[:1].expand(rows, *state.shape[1:]) for state in application.before.start)
     x = application.x.expand(rows, *application.x.shape[1:])
     probe = Probe(session.model)
+    application.reading.attach(probe.layers)
+    cycles, (h, _) = session.schedule.cycles(found.index - 1), session.schedule.done(found.index - 1)
+    updates = cycles[h]
     hold_casts(probe.model, probe.model.forward_dtype)
     try:
-        with torch.no_grad(), _without(find_sites(probe.model.net)[found.site], [one.vector for one in found.directions]):
-            logits = probe.model.read_out(probe.run(z_H, z_L, x)).logits  # (rows, T, vocab)
+        with torch.no_grad(), _without(probe.layers[found.site], [one.vector for one in found.directions]):
+            logits = probe.model.read_out(probe.run(z_H, z_L, x, updates)).logits  # (rows, T, vocab)
     finally:
         drop_casts(probe.model)
     puzzle, domain = session.puzzle, get_domain(session.puzzle.domain)

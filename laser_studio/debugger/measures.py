@@ -69,7 +69,7 @@ class Cycle:
     """One H cycle to be run again: its start states, what it started from, and where it led; each of one sample, (1, …).
 
     z_H, z_L, x: (1, P + T, D) states at the start and embedded puzzle; end: z_H after the cycle; open_cells: (T,) bool, cells
-    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known.
+    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known; updates: of z_L.
     """
 
     z_H: Tensor
@@ -78,6 +78,7 @@ class Cycle:
     end: Tensor
     open_cells: Tensor
     labels: Tensor
+    updates: int
 
 
 class Probe:
@@ -85,7 +86,7 @@ class Probe:
 
     def __init__(self, model: TRM) -> None:
         self.model = share_weights(model).eval()
-        self._layers = find_sites(self.model.net)
+        self.layers = find_sites(self.model.net)
 
     @torch.no_grad()
     def effects(self, cycle: Cycle, bases: Mapping[str, Tensor]) -> Effects:
@@ -98,7 +99,7 @@ class Probe:
         hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
-                z_H = self.run(z_H, z_L, x)
+                z_H = self.run(z_H, z_L, x, cycle.updates)
             exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
         finally:
             drop_casts(self.model)
@@ -115,10 +116,10 @@ class Probe:
 
         With one Q for all applications Σ dYᵀ(XQQᵀ) = GQQᵀ, so cos(G, GQQᵀ) = ‖GQ‖ / ‖G‖: one backward pass is enough.
         """
-        weights = {name: self._layers[name].weight.detach().requires_grad_() for name in bases}
+        weights = {name: self.layers[name].weight.detach().requires_grad_() for name in bases}
         with torch.inference_mode(False), torch.enable_grad():
             parameters = {f"{name}.weight": weight for name, weight in weights.items()}
-            z_H = self.run(cycle.z_H, cycle.z_L, cycle.x, parameters)
+            z_H = self.run(cycle.z_H, cycle.z_L, cycle.x, cycle.updates, parameters)
             log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
             loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -128,8 +129,8 @@ class Probe:
             kept[name] = float((gradient.float() @ basis).double().square().sum())
         return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
 
-    def run(self, z_H: Tensor, z_L: Tensor, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """z_H after one H cycle, optionally with other weights than the net's own."""
+    def run(self, z_H: Tensor, z_L: Tensor, x: Tensor, updates: int, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """z_H after one H cycle of so many L updates, optionally with other weights than the net's own."""
         rope = self.model.rope(x.shape[1], x.device)
 
         def net(z: Tensor, injection: Tensor) -> Tensor:
@@ -138,7 +139,7 @@ class Probe:
             return torch.func.functional_call(self.model.net, dict(parameters), (z, injection, rope))
 
         injection = z_H + x
-        for _ in range(self.model.config.L_cycles):
+        for _ in range(updates):
             z_L = net(z_L, injection)
         return net(z_H, z_L)
 
@@ -153,7 +154,7 @@ class Probe:
                     x[one] = ((x[one].float() @ basis) @ basis.T).to(x.dtype)
                 return (x,)
 
-            handles.append(self._layers[name].register_forward_pre_hook(hook))
+            handles.append(self.layers[name].register_forward_pre_hook(hook))
         try:
             yield
         finally:

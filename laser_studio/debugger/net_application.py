@@ -12,8 +12,10 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from laser_studio.debugger.replacing import Replacing
 from laser_studio.debugger.replica import share_weights
 from laser_studio.debugger.session import Session
+from laser_studio.debugger.stepper import Before
 from laser_studio.errors import InspectionError
 from laser_studio.laser import find_sites
 from laser_studio.trm import TRM
@@ -22,18 +24,21 @@ from laser_studio.trm import TRM
 class NetApplication:
     """The net application that led to frame `index`, on the puzzle shown.
 
-    model: a copy without hooks; bases: the basis (D, k) that stored each site's input then, none before the first window has closed;
-    z, injection: (1, P + T, D), what the net read. Raises `InspectionError` for a step that is not recorded, and for 0.
+    model: a copy whose sites read what interventions of the run had them read; bases: the basis (D, k) that stored each site's input
+    then, none before the first window has closed; z, injection: (1, P + T, D), what the net read. Raises `InspectionError` for a step
+    that is not recorded, and for 0.
     """
 
     def __init__(self, session: Session, index: int) -> None:
         if not 1 <= index <= session.head:
             what = "nothing has been applied at step 0" if index == 0 else f"step {index} is not recorded, the newest is {session.head}"
             raise InspectionError(f"{what}: step on, and look again")
-        self.before, self.frame, self.x = session.before(index), session.frames[index], session.embedded()
+        self.before, self.frame, self.x = session.before(index), session.frames[index], session.embedded(index)
         self.bases = self.before.bases
         self.model: TRM = share_weights(session.model).eval()
         self.sites = find_sites(self.model.net)
+        self.reading = as_intervened(session, index, self.before)
+        self.reading.attach(self.sites)
         self.rope = self.model.rope(self.x.shape[1], self.x.device)
         z_H, z_L = self.before.z_H[:1], self.before.z_L[:1]
         with torch.no_grad():
@@ -59,6 +64,13 @@ class NetApplication:
         """While it lasts, every site that has a basis reads XQQᵀ in place of X; gradients pass through."""
         with reading_compressed(self.sites, self.bases):
             yield
+
+
+def as_intervened(session: Session, index: int, before: Before) -> Replacing:
+    """What the run's site interventions do in net application `index`, at layers it is attached to, as long as it is kept."""
+    reading = Replacing(session.course, lambda: index - 1, before.bases.get)
+    reading.held = before.held
+    return reading
 
 
 @contextmanager

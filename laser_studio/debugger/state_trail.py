@@ -52,6 +52,10 @@ class Returns:
         size, *distances = torch.stack([now.norm(), *((now - state).norm() for state in past)]).tolist()
         return tuple(distance / size if size > 0 else 0.0 for distance in distances)
 
+    def follow(self, other: Returns) -> None:
+        """Hold what another holds."""
+        self._past = other._past.copy()
+
     def rewind(self, index: int) -> None:
         """Forget later steps; those in between that are no longer held leave the next distances fewer."""
         self._past = deque(((step, state) for step, state in self._past if step <= index), maxlen=LONGEST_PERIOD)
@@ -69,6 +73,11 @@ class _Column(Generic[T]):
         self.values.append(value)
         if len(self.steps) >= most + _SPARE:
             del self.steps[:_SPARE], self.values[:_SPARE]
+
+    def copy(self) -> _Column[T]:
+        twin: _Column[T] = _Column()
+        twin.steps, twin.values = self.steps.copy(), self.values.copy()
+        return twin
 
     def cut(self, length: int) -> None:
         place = bisect_left(self.steps, length)
@@ -96,6 +105,14 @@ class StateTrail:
             self._probabilities.add(step, digest.probabilities, PROBABILITY_BYTES // max(1, digest.probabilities.nbytes))
         if digest.returns is not None:
             self._returns.add(step, digest.returns, RETURNS_KEPT)
+
+    def copy(self, length: int) -> StateTrail:
+        """The digests of steps before `length`, apart from these; their tensors are shared."""
+        twin = StateTrail()
+        twin._cells = {updates: column.copy() for updates, column in self._cells.items()}
+        twin._probabilities, twin._returns = self._probabilities.copy(), self._returns.copy()
+        twin.cut(length)
+        return twin
 
     def cut(self, length: int) -> None:
         """Forget steps from `length` on."""

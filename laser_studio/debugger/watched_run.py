@@ -33,8 +33,9 @@ from laser_studio.debugger.recording import (
     read_header,
     read_line,
 )
+from laser_studio.debugger.schedule import Size
 from laser_studio.debugger.spectra import Shares, Spectra
-from laser_studio.debugger.stepping import EVENT, Size, last_stop
+from laser_studio.debugger.stepping import EVENT, last_stop
 from laser_studio.debugger.watches import MAX_WATCHES, Watches
 from laser_studio.errors import BookmarkError, PolicyError, RecordingError, WatchError
 from laser_studio.laser import LaserPolicy

@@ -27,6 +27,7 @@ SCRIPTS = (
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
     "tabs.js", "views.js", "inquire.js", "palette.js", "travel.js", "expressions.js", "breakpoints.js", "watches.js", "bookmarks.js",
     "inside.js", "cells.js", "puzzles.js",
+    "branches.js", "compare.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "directionsview.js",
     "studio.js",

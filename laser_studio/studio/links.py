@@ -6,6 +6,7 @@ A link opens paused, at its step, with the settings its run had at every step::
     cells=sudoku~6x6~a2ca3…                           in place of puzzle: one that is in no set (`puzzles.compact`)
     site=layers.0.mlp.down_proj~rank=50%~eps=0.9~off  what differs at one site (each part may be missing)
     change=12~rank=40%~site=layers.0.mlp.down_proj:off  what changes at step 12; `site=NAME` alone: nothing differs there any more
+    branch=12~{"kind":"state","state":"L"}            what is done to the run after step 12, as `Intervention.short_json` gives it
     batch=8&beyond=1&functional=1&gradient=1&best=1   options that differ from their defaults
     history=512                                       the history's byte budget in MiB
     break=fidelity < 0.9~hits=3&watch=rank&mark=12~name~note   see `marks`
@@ -16,6 +17,7 @@ Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older l
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -43,6 +45,8 @@ MAX_QUERY = 8_000
 MAX_CHANGES = 100
 MAX_STEP = 1_000_000
 OWN = "cells:"  # begins the id of a puzzle that is in no set: what follows is the puzzle itself, as `puzzles.compact` writes it
+MAX_INTERVENTIONS = 16
+LONGEST_INTERVENTION = 1_500  # characters
 _NAMED = re.compile(r"^[A-Z]\w+: ")  # the class a problem was found in
 _OLD_CHANGE = ("rank", "min_fidelity", "patience", "refresh")  # the values of a change in links of before, in their order
 
@@ -57,6 +61,7 @@ class View:
     changes: tuple[tuple[int, TrackerView], ...] = ()
     step: int = 0
     options: RunOptions = field(default_factory=RunOptions)
+    branches: tuple[tuple[int, dict[str, Any]], ...] = ()  # steps and what is done there, not yet checked by the engine
     marks: Marks = field(default_factory=Marks)
     notices: tuple[str, ...] = ()
 
@@ -70,7 +75,8 @@ def read_query(query: str) -> View:
     if not isinstance(query, str) or len(query) > MAX_QUERY:
         return View(notices=("the link is too long to be one of ours: opened with the defaults",))
     try:
-        pairs = parse_qsl(query.lstrip("?"), max_num_fields=MAX_CHANGES + MAX_SITES + sum(MOST.values()) + 32)
+        fields = MAX_CHANGES + MAX_SITES + MAX_INTERVENTIONS + sum(MOST.values()) + 32
+        pairs = parse_qsl(query.lstrip("?"), max_num_fields=fields)
     except ValueError:
         return View(notices=("the link has too many parts to be one of ours: opened with the defaults",))
     given = dict(pairs)
@@ -97,6 +103,7 @@ def read_query(query: str) -> View:
     marks = read_marks(pairs, refused)
     notices += [f"{_shown(name, text)} in the link cannot be used ({_reason(problem)}): left out" for name, text, problem in refused]
     changes = _read_changes([value for name, value in pairs if name == "change"][:MAX_CHANGES], tracker, notices)
+    branches = _read_branches([value for name, value in pairs if name == "branch"], notices)
     step = 0
     if "step" in given:
         text = given["step"]
@@ -111,7 +118,7 @@ def read_query(query: str) -> View:
             puzzle = OWN + given["cells"]
         except PuzzleError as problem:
             notices.append(f"{_shown('cells', given['cells'])} in the link cannot be used ({_clean(str(problem)[:120])}): left out")
-    return View(given.get("model"), puzzle, tracker, changes, step, options, marks, tuple(notices))
+    return View(given.get("model"), puzzle, tracker, changes, step, options, branches, marks, tuple(notices))
 
 
 def write_query(view: View) -> str:
@@ -128,6 +135,7 @@ def write_query(view: View) -> str:
     for step, tracker in view.changes:
         pairs.append(("change", "~".join((str(step), *_differences(before, tracker)))))
         before = tracker
+    pairs += [("branch", f"{step}~{json.dumps(what, separators=(',', ':'))}") for step, what in view.branches]
     usual = RunOptions()
     pairs += [(name, str(int(value))) for name, value in view.options.to_json().items() if value != getattr(usual, name)]
     pairs += view.marks.pairs()
@@ -242,6 +250,31 @@ def _read_change(text: str) -> tuple[int, str, dict[str, Any]]:
         else:
             raise StudioError("not a change of settings")
     return int(step), text, asked | ({"sites": sites} if sites else {})
+
+
+def _read_branches(texts: list[str], notices: list[str]) -> tuple[tuple[int, dict[str, Any]], ...]:
+    if len(texts) > MAX_INTERVENTIONS:
+        notices.append(f"the link does more than {MAX_INTERVENTIONS} things to the run: the others are left out")
+    read: list[tuple[int, dict[str, Any]]] = []
+    for text in texts[:MAX_INTERVENTIONS]:
+        step, _, described = text.partition("~")
+        what = _object(described) if _is_step(step) else None
+        if what is None:
+            notices.append(f"{_shown('branch', text)} in the link cannot be read: left out")
+        else:
+            read.append((int(step), what))
+    return tuple(read)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The flat JSON object a text is; None where it is none."""
+    if len(text) > LONGEST_INTERVENTION:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and not any(isinstance(one, dict) for one in value.values()) else None
 
 
 def _is_step(text: str) -> bool:

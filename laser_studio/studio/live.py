@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from laser_studio.debugger import Bookmarks, Breakpoints, Frame, Hit, Measures, Watches
-    from laser_studio.debugger.stepping import Size
+    from laser_studio.debugger.schedule import Size
     from laser_studio.laser import LaserPolicy
 
 

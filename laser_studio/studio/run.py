@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from laser_studio.studio.controls import OPTIONS, RunOptions, TrackerView, changed, changed_options
 from laser_studio.studio.links import MAX_CHANGES, MAX_QUERY, MAX_STEP, View, write_query
 from laser_studio.studio.live import LiveSession, Subject
-from laser_studio.studio.marks import marks_of
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trail import Trail
 from laser_studio.studio.travel import Travel
 
 if TYPE_CHECKING:
-    from laser_studio.debugger import Frame
+    from laser_studio.debugger import Frame, Planned
     from laser_studio.studio.requests import PageRequest
 
 EPOCHS_REMEMBERED = 64  # a page that missed more changes gets all rows anew
@@ -66,6 +66,17 @@ class Run:
         """The settings in force for the next step."""
         cursor = self.session.frame.index
         return self.settings[max(step for step in self.settings if step <= cursor)]
+
+    @property
+    def course(self) -> Sequence[Planned]:
+        """What is done to the run, and when; nothing to a recording."""
+        return getattr(self.session, "course", ())
+
+    @property
+    def segments(self) -> list[tuple[int, int, tuple[int, ...]]]:
+        """See `Schedule.segments`; empty of a recording, which has no fixed order."""
+        schedule = getattr(self.session, "schedule", None)
+        return [] if schedule is None else schedule.segments
 
     @property
     def farthest(self) -> int:
@@ -202,7 +213,10 @@ class Run:
         options = self.options
         if cursor > self.session.length:  # also where the switch has been turned off since
             options = replace(options, beyond=True)
-        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, marks_of(self.session))
+        # Of a branch that is shown before the step it began at, all the same: the link goes to the branch.
+        done = tuple((planned.at, planned.what.short_json()) for planned in self.course)
+        marks = self.travel.linked(self.session)
+        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, done, marks)
 
     def valid_before(self, epoch: int) -> int:
         """Rows of steps before this one that a page got in `epoch` are still true."""

@@ -28,6 +28,9 @@ def write_script(run: Run, at: int) -> str:
         arguments.append("companions=companions")
     if run.options.beyond or at > run.session.length:
         arguments.append("beyond=True")
+    course = run.course
+    if course:
+        arguments.append(f"course=[{', '.join(f'Planned({planned.at}, {planned.what!r})' for planned in course)}]")
     if measures := _measures(asked[0]):
         arguments.append(f"measures={measures}")
     lines, measured = [], measures
@@ -43,6 +46,7 @@ def write_script(run: Run, at: int) -> str:
     making_of = ["session = Session(", *(f"    {argument}," for argument in arguments), ")"]
     body = [*making_of, *_marks(run), *lines, f"frame = session.seek({at})", ""]
     names = ["Measures", "Session"] if any("Measures(" in line for line in body) else ["Session"]
+    names = sorted({*names, *(["Planned"] if course else []), *(type(planned.what).__name__ for planned in course)})
     imports = [*imports, f"from laser_studio.debugger import {', '.join(names)}", "from laser_studio.laser import LaserPolicy"]
     return "\n".join(
         [

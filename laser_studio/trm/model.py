@@ -6,7 +6,7 @@ The arithmetic follows "Less is More: Recursive Reasoning with Tiny Networks" (a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -183,15 +183,23 @@ class TRM(nn.Module):
         assert last.carry is not None and last.outputs is not None
         return last.carry, last.outputs
 
-    def recurse(self, carry: Carry, batch: Batch) -> Iterator[RecursionStep]:
+    def recurse(
+        self, carry: Carry, batch: Batch, *, done: tuple[int, int] = (0, 0), cycles: Sequence[int] | None = None
+    ) -> Iterator[RecursionStep]:
         """The same supervision step as `forward`, bit for bit, yielding after each application of the net.
 
         Gradient mode is the caller's at the time of this call; it is never changed between two steps.
-        """
-        return self._recurse(carry, batch, torch.is_grad_enabled())
 
-    def _recurse(self, carry: Carry, batch: Batch, grad: bool) -> Iterator[RecursionStep]:
+        done: where within the supervision step the carry's states stand, as H cycles finished and L updates made since; the rest
+        follows from there, with the carry's `steps` those of the supervision steps before this one. cycles: the L updates of each
+        H cycle, where they are not the configured ones.
+        """
         config = self.config
+        return self._recurse(carry, batch, torch.is_grad_enabled(), done, cycles or (config.L_cycles,) * config.H_cycles)
+
+    def _recurse(self, carry: Carry, batch: Batch, grad: bool, done: tuple[int, int], cycles: Sequence[int]) -> Iterator[RecursionStep]:
+        config, last = self.config, len(cycles)
+        finished, made = done
         with torch.set_grad_enabled(grad):
             hold_casts(self, self.forward_dtype)
         try:
@@ -201,18 +209,19 @@ class TRM(nn.Module):
                 x = self.embedding(data["inputs"], data["puzzle_identifiers"], self.forward_dtype)
             rope = self.rope(x.shape[1], x.device)
             z_H, z_L, steps = carry.z_H, carry.z_L, carry.steps + 1
-            for h in range(1, config.H_cycles + 1):
+            for h in range(finished + 1, last + 1):
                 # No `with` may span a yield: the caller would run under our gradient mode.
-                graded = grad and h == config.H_cycles
+                graded = grad and h == last
                 with torch.set_grad_enabled(graded):
                     injection = z_H + x  # z_H rests during the L cycles: one sum serves them all
-                for l in range(1, config.L_cycles + 1):  # noqa: E741
+                for l in range(made + 1, cycles[h - 1] + 1):  # noqa: E741
                     with torch.set_grad_enabled(graded):
                         z_L = self.net(z_L, injection, rope)
                     yield RecursionStep(steps, h, l, z_H, z_L)
+                made = 0
                 with torch.set_grad_enabled(graded):
                     z_H = self.net(z_H, z_L, rope)
-                if h < config.H_cycles:
+                if h < last:
                     yield RecursionStep(steps, h, "H", z_H, z_L)
             with torch.set_grad_enabled(grad):
                 outputs = self.read_out(z_H)
@@ -220,7 +229,7 @@ class TRM(nn.Module):
             if self.training and config.halt_max_steps > 1:
                 with torch.no_grad():
                     carry, outputs = self._halt(carry, outputs, x, rope)
-            yield RecursionStep(steps, config.H_cycles, "H", z_H, z_L, carry, outputs)
+            yield RecursionStep(steps, last, "H", z_H, z_L, carry, outputs)
         finally:
             drop_casts(self)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from laser_studio.debugger import Bookmarks, Breakpoints, Frame, Hit, Measures, Scope, Session, Watches
-from laser_studio.debugger.stepping import Size
+from laser_studio.debugger.schedule import Size
 from laser_studio.laser import LaserPolicy
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.channel import Channel
