@@ -283,8 +283,10 @@ def _check_reach(archive: _Archive, each: Described) -> zipfile.ZipInfo:
     entry = archive.entries[f"data/{each.key}"]
     if each.numel * each.dtype.itemsize > entry.file_size:
         raise ValueError("a storage is larger than its entry")
-    reach: int = each.offset + sum([(size - 1) * stride for size, stride in zip(each.size, each.stride, strict=True)])
-    if min(each.offset, *each.size, *each.stride, 0) < 0 or (math.prod(each.size) and reach >= each.numel):
+    reach = each.offset
+    for size, stride in zip(each.size, each.stride, strict=True):
+        reach += (size - 1) * stride
+    if min(each.offset, *each.size, *each.stride, 0) < 0 or (0 not in each.size and reach >= each.numel):
         raise ValueError("a tensor reaches beyond its storage")
     return entry
 
