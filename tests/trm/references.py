@@ -140,3 +140,14 @@ def hier6_step(reference: Reference, states: Any, x: Tensor, H_cycles: int, L_cy
                 low[place] = reference.net("L_level", sum(low[1:], low[0]) + (z_H + x))
             z_H = reference.net("L_level", z_H + sum(low[1:], low[0]))
     return (z_H.detach(), *(z.detach() for z in low)), z_H
+
+
+def nano_step(reference: Reference, states: Any, x: Tensor, H_cycles: int, L_cycles: int) -> tuple[Any, Tensor]:
+    """nano-trm: one net for both states."""
+    z_H, z_L = states
+    for high in range(H_cycles):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and high == H_cycles - 1):
+            for _ in range(L_cycles):
+                z_L = reference.net("lenet", z_L + (z_H + x))
+            z_H = reference.net("lenet", z_H + z_L)
+    return (z_H.detach(), z_L.detach()), z_H

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -78,13 +78,11 @@ class Answers:
         """What was asked and not answered."""
         return tuple(self._open)
 
-    def unused(self) -> list[str]:
-        """Assumptions nobody asked for."""
-        return [name for name in self._assumed if name not in self._used]
-
-    def rest(self) -> dict[str, Any]:
-        """Assumptions nobody asked for, with their values; they count as answers from here on."""
-        left = {name: self._assumed[name] for name in self.unused()}
+    def rest(self, fields: Collection[str], needs: Sequence[Need]) -> dict[str, Any]:
+        """Assumptions nobody asked for, which must be among `fields`; they count as answers. `needs`: what the refusal proposes."""
+        left = {name: value for name, value in self._assumed.items() if name not in self._used}
+        if odd := [str(name)[:40] for name in left if name not in fields]:
+            raise CheckpointError(f"nothing is called {', '.join(odd[:5])} here: assume {', '.join(n.name for n in needs) or 'nothing'}")
         self._used |= set(left)
         self.taken |= left
         return left

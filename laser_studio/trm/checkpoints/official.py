@@ -183,10 +183,7 @@ def _architecture(file: Path, tensors: Mapping[str, Tensor], variant: str, asked
         answers.know(key, value)
     needs = [need for need in _needs(variant, tokens.shape[0], mixer=mixer, prefix=bool(ndim), yaml=bool(given)) if need.name not in known]
     arch = known | {need.name: answers.ask(need) for need in needs}
-    settings = {item.name for item in fields(TRMConfig)}
-    if odd := [key for key in answers.unused() if key not in settings]:
-        raise CheckpointError(f"nothing is called {first(odd)} here: assume {first(need.name for need in needs) or 'nothing'}")
-    arch |= answers.rest()
+    arch |= answers.rest([item.name for item in fields(TRMConfig)], needs)
     if answers.open:
         raise CheckpointNeeds(_asking(answers.open, name, bool(given)), answers.open)
     return arch

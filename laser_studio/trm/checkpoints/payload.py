@@ -217,7 +217,7 @@ def _describe(archive: _Archive, file: Path) -> _Found:
                 raise CheckpointError(f"{name} has more than {_MOST_TENSORS:,} tensors; a TRM has fewer")
         elif not isinstance(value, str | int | float | bool | None):
             others[path] = kind_in_words(value)
-    facts = {key: plain for key, value in root.items() if key not in TRAINING_STATE and (plain := _plain(value)) is not None}
+    facts = {key: plain for key, value in root.items() if key not in TRAINING_STATE and (plain := _plain(value)) is not _NOT_PLAIN}
     return _Found(tensors, facts, others)
 
 
@@ -236,17 +236,20 @@ def _leaves(value: Any, name: str, path: str = "", depth: int = 0) -> Iterator[t
         yield from _leaves(child, name, f"{path}.{key}" if path else key, depth + 1)
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Numbers, texts and what holds nothing else; None for the rest. Depth and number were bounded by `_leaves`."""
-    if isinstance(value, str | int | float | bool):
+_NOT_PLAIN = object()
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, texts and what holds nothing else; `_NOT_PLAIN` for the rest. Depth and number were bounded by `_leaves`."""
+    if value is None or isinstance(value, str | int | float | bool):
         return value
     if isinstance(value, dict):
-        kept = {str(key): plain for key, child in value.items() if (plain := _plain(child, depth + 1)) is not None}
-        return kept or None
+        kept = {str(key): plain for key, child in value.items() if (plain := _plain(child)) is not _NOT_PLAIN}
+        return kept if kept or not value else _NOT_PLAIN
     if isinstance(value, list | tuple):
-        listed = [_plain(child, depth + 1) for child in value]
-        return listed if listed and None not in listed else None
-    return None
+        listed = [_plain(child) for child in value]
+        return listed if all(child is not _NOT_PLAIN for child in listed) else _NOT_PLAIN
+    return _NOT_PLAIN
 
 
 def _bound_bytes(tensors: Mapping[str, Described], file: Path) -> None:
