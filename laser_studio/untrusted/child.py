@@ -7,6 +7,7 @@ the clock, and believes nothing of the answer.
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import sys
@@ -51,7 +52,7 @@ def limit(memory: int, seconds: int) -> None:
 def lock() -> None:
     """From here on this process reads what it has open, calculates and answers; anything else ends it."""
     for encoding in ("cp437", "utf-8", "latin-1", "ascii"):  # what zipfile and pickle would import when they need it
-        b"".decode(encoding)
+        codecs.lookup(encoding)
 
     def watch(event: str, _: tuple[Any, ...]) -> None:
         if event.startswith(_FORBIDDEN):

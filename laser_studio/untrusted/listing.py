@@ -29,7 +29,7 @@ class Limits:
     """What looking into one file may take. CPU and clock grow with the file, whose checksums are read through."""
 
     memory: int = setting(default=512 << 20, low=64 << 20, high=1 << 36, unit="bytes", help="Address space of the process that looks in.")
-    cpu_secs: int = setting(default=3, low=1, high=3_600, unit="s", help="CPU time for a small file.")
+    cpu_secs: int = setting(default=2, low=1, high=3_600, unit="s", help="CPU time for a small file.")
     clock_secs: int = setting(default=20, low=1, high=3_600, unit="s", help="Time on the wall for a small file.")
     cpu_rate: int = setting(default=100 << 20, low=1 << 20, high=1 << 40, unit="bytes/s", help="A further second of CPU time for so many.")
     clock_rate: int = setting(default=10 << 20, low=1 << 20, high=1 << 40, unit="bytes/s", help="A further second on the wall for so many.")

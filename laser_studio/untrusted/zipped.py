@@ -20,6 +20,8 @@ def read_zip(file: BinaryIO, size: int) -> tuple[Any, dict[str, Extent]]:
     """(the unpickled object, storages by key). Raises `Refused`, `MemoryError`."""
     try:
         with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise Refused("script")
             entries = _checked(archive.infolist(), size)
             root = _root(entries)
             _verify(archive, entries)
@@ -59,8 +61,6 @@ def _root(entries: dict[str, zipfile.ZipInfo]) -> str:
     if len(found) > 1:
         raise Refused("damaged")
     root = found[0].removesuffix("data.pkl")
-    if f"{root}constants.pkl" in entries or any(name.startswith(f"{root}code/") for name in entries):
-        raise Refused("script")
     if entries[found[0]].file_size > MAX_PICKLE:
         raise Refused("much", f"{MAX_PICKLE >> 20} MiB of names and structure")
     return root
