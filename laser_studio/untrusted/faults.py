@@ -37,3 +37,9 @@ class Refused(Exception):  # noqa: N818 - not an error of the program: the file 
     def __init__(self, code: str, what: str = "") -> None:
         super().__init__(code, what)
         self.code, self.what = code, what
+
+
+def shown(text: str, longest: int = 80) -> str:
+    """A stranger's text made fit for a message: one line, printable, not long."""
+    clean = "".join(char if char.isprintable() else "?" for char in text)
+    return clean if len(clean) <= longest else clean[: longest - 1] + "…"

@@ -14,6 +14,13 @@ MAX_TENSORS = 10_000
 MAX_NAME = 1_000  # characters
 MAX_TEXT = 20_000  # characters of one fact
 
+# What training keeps beside the weights, under these names at the top; it is neither looked at nor taken for weights.
+TRAINING_STATE = (
+    "optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optim", "lr_scheduler", "lr_schedulers",
+    "scheduler", "scheduler_state_dict", "scaler", "grad_scaler", "rng", "rng_state", "rng_states", "cuda_rng_state", "loops",
+    "carry", "train_state", "averaging_state",
+)  # fmt: skip
+
 
 @dataclass
 class Flat:
@@ -66,6 +73,8 @@ class _Walk:
         if isinstance(value, dict):
             found: Any = {}
             for key, item in value.items():
+                if depth == 0 and key in TRAINING_STATE:
+                    continue
                 if (kept := self.visit(item, self._below(name, key, depth), depth + 1)) is not _NOTHING:
                     found[str(key)] = kept
         else:

@@ -17,7 +17,7 @@ from laser_studio.errors import CheckpointError
 from laser_studio.settings import setting, settings
 from laser_studio.untrusted import child
 from laser_studio.untrusted.descriptions import ITEM_BYTES, span, whole_numbers
-from laser_studio.untrusted.faults import SENTENCES
+from laser_studio.untrusted.faults import SENTENCES, shown
 from laser_studio.untrusted.flatten import MAX_NAME, MAX_TENSORS
 
 _SLACK_BYTES = 64 * 1024
@@ -67,12 +67,6 @@ class Listing:
     odd: Mapping[str, str]
     facts: Any
     identity: tuple[int, int, int]
-
-
-def shown(text: str, longest: int = 80) -> str:
-    """A stranger's text made fit for a message: one line, printable, not long."""
-    clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
 
 
 def list_tensors(file: Path, *, name: str | None = None, limits: Limits = LIMITS) -> Listing:

@@ -66,7 +66,7 @@ def overlapping_bomb(file: Path, proof: Path) -> None:
             copy.header_offset, copy.file_size, copy.compress_size, copy.CRC = first.header_offset, 1 << 20, 1 << 20, first.CRC
             archive.filelist.append(copy)
             archive.NameToInfo[copy.filename] = copy
-            archive._didModify = True
+            archive._didModify = True  # type: ignore[attr-defined]
     file.write_bytes(buffer.getvalue())
 
 

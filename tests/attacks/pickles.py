@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from laser_studio.lab.plain_trm import plain_weights
+from tests.trm.helpers import small_model
+
 Maker = Callable[[Path, Path], None]  # (file to write, folder that a payload would make)
 
 MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -44,7 +47,8 @@ def archive(file: Path, program: bytes, **entries: bytes) -> None:
 
 
 def weights() -> dict[str, Any]:
-    return {"inner.H_init": torch.zeros(32), "inner.lm_head.weight": torch.ones(7, 32)}
+    """Of a whole model, which opens where nothing is wrong with it."""
+    return {f"inner.{name}": tensor.detach().clone() for name, tensor in plain_weights(small_model()).items()}
 
 
 def payload_zip(file: Path, proof: Path) -> None:
@@ -65,13 +69,11 @@ def payload_legacy(file: Path, proof: Path) -> None:
 
 
 def payload_legacy_header(file: Path, proof: Path) -> None:
-    parts = [pickle.dumps(part, protocol=2) for part in (MAGIC, PROTOCOL, Payload(proof), {}, [])]
-    file.write_bytes(b"".join(parts))
+    _legacy(file, MAGIC, PROTOCOL, Payload(proof), {}, [])
 
 
 def payload_legacy_keys(file: Path, proof: Path) -> None:
-    parts = [pickle.dumps(part, protocol=2) for part in (MAGIC, PROTOCOL, SYSTEM, {}, Payload(proof))]
-    file.write_bytes(b"".join(parts))
+    _legacy(file, MAGIC, PROTOCOL, SYSTEM, {}, Payload(proof))
 
 
 def payload_raw(file: Path, proof: Path) -> None:
@@ -114,6 +116,10 @@ def rewiring_a_maker(file: Path, proof: Path) -> None:
 
 def rewiring_a_type(file: Path, proof: Path) -> None:
     archive(file, b"\x80\x02ccollections\nOrderedDict\nN}" + _text("__init__") + b"Ns\x86b.")
+
+
+def _legacy(file: Path, *parts: Any) -> None:
+    file.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
 
 
 def _text(text: str) -> bytes:

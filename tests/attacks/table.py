@@ -78,7 +78,7 @@ ATTACKS = (
     Attack(pickles.one_name_two_ways, "names the tensor state_dict.a twice"),
     # time and memory
     Attack(pickles.large_memo, "needs more memory"),
-    Attack(pickles.large_text, "needs more memory"),
+    Attack(pickles.large_text, DAMAGED),
     Attack(pickles.large_number, DAMAGED),
     Attack(pickles.many_values, "holds more than 200,000 values"),
     Attack(pickles.much_memory, "needs more memory"),
@@ -96,7 +96,7 @@ ATTACKS = (
     Attack(tensors.stride_zero, f"{CLAIMS}: inner.lm_head.weight is 100000000×40 float32 in a storage of 4 bytes"),
     Attack(tensors.stride_zero_of_terabytes, CLAIMS),
     Attack(tensors.one_storage_many_times, f"{CLAIMS}: "),
-    Attack(tensors.more_than_the_storage, f"{CLAIMS}: inner.lm_head.weight is 7×32 float32 in a storage of 4 bytes"),
+    Attack(tensors.more_than_the_storage, f"{CLAIMS}: inner.puzzle_emb.weights is 4×40 float32 in a storage of 4 bytes"),
     Attack(tensors.offset_behind_the_storage, CLAIMS),
     Attack(tensors.offset_of_terabytes, CLAIMS),
     Attack(tensors.offset_below_zero, DAMAGED),

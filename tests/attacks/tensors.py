@@ -65,7 +65,7 @@ def one_storage_many_times(file: Path, proof: Path) -> None:
 
 
 def more_than_the_storage(file: Path, proof: Path) -> None:
-    """The pickle says 7×32 floats, the entry holds 4 bytes."""
+    """The pickle names a matrix, the entry of its storage holds 4 bytes."""
     torch.save(weights(), file)
     _rewrite(file, lambda name, content: content[:4] if name.endswith("data/1") else content)
 
@@ -77,7 +77,7 @@ class _Claim:
         self.given = offset, shape, stride
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return torch._utils._rebuild_tensor_v2, ("the storage", *self.given, False, OrderedDict())  # type: ignore[attr-defined]
+        return torch._utils._rebuild_tensor_v2, ("the storage", *self.given, False, OrderedDict())
 
 
 class _Pickler(pickle.Pickler):

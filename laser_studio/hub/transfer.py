@@ -8,23 +8,33 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from laser_studio.errors import HubError
-from laser_studio.trm.hub.failures import in_words
-from laser_studio.trm.hub.found import HubCheckpoint, HubFile, megabytes
-from laser_studio.trm.hub.places import endpoint, storage
-from laser_studio.trm.hub.reference import HubReference
-from laser_studio.untrusted.listing import shown
+from laser_studio.hub.failures import in_words
+from laser_studio.hub.found import HubCheckpoint, HubFile, look_up, megabytes
+from laser_studio.hub.places import endpoint, storage
+from laser_studio.hub.reference import HubReference, parse
+from laser_studio.untrusted.faults import shown
 
 if TYPE_CHECKING:
     from huggingface_hub.file_download import HfFileMetadata
 
 Progress = Callable[[int, int], None]  # (bytes done, bytes of all)
+OnFetch = Callable[[HubCheckpoint], AbstractContextManager[Progress]]
+"""Told what was found before anything is fetched; gives what is told the progress, from first byte to last or to a failure."""
 
 _TIMEOUT_SECS = 10.0
 _SPARE_BYTES = 64 << 20  # left free on the disk
+
+
+def obtain(reference: str | Path, on_fetch: OnFetch | None = None) -> tuple[Path, HubCheckpoint]:
+    """The file of weights that a reference stands for, fetched where it is not in the cache, and what it is. Raises `HubError`."""
+    found = look_up(parse(reference))
+    with on_fetch(found) if on_fetch is not None else nullcontext(None) as progress:
+        return fetch(found, on_progress=progress), found
 
 
 def fetch(found: HubCheckpoint, *, on_progress: Progress | None = None, cache: Path | None = None, login: bool = True) -> Path:

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from laser_studio.errors import CheckpointError
 from laser_studio.untrusted.descriptions import ITEM_BYTES, span
-from laser_studio.untrusted.listing import Listing, StoredTensor, identity, shown
+from laser_studio.untrusted.faults import shown
+from laser_studio.untrusted.listing import Listing, StoredTensor, identity
 
-_DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
-MAX_ROWS = 1_000_000
+DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
 
 
 def read_tensors(file: Path, listing: Listing, names: Iterable[str] | None = None) -> dict[str, Tensor]:
@@ -33,12 +33,9 @@ def read_tensors(file: Path, listing: Listing, names: Iterable[str] | None = Non
         return {name: _read(stream, listing.tensors[name], file) for name in (listing.tensors if names is None else names)}
 
 
-def read_rows(file: Path, listing: Listing, name: str, rows: Sequence[int]) -> Tensor:
-    """Rows of one tensor, shape (rows, …): only they are read. Raises `CheckpointError`, `OSError`."""
+def read_rows_of(file: Path, listing: Listing, name: str, rows: Sequence[int]) -> Tensor:
+    """Rows of one tensor, shape (rows, …), each of them there: only they are read. Raises `CheckpointError`, `OSError`."""
     stored = listing.tensors[name]
-    if not stored.shape or len(rows) > MAX_ROWS or any(not 0 <= row < stored.shape[0] for row in rows):
-        most = stored.shape[0] - 1 if stored.shape else -1
-        raise CheckpointError(f"{shown(name)} has no such rows: give at most {MAX_ROWS:,}, between 0 and {most}")
     shape, stride, item = stored.shape[1:], stored.stride[1:], ITEM_BYTES[stored.dtype]
     size = span(shape, stride) * item
     with _opened(file, listing) as stream:
@@ -46,7 +43,7 @@ def read_rows(file: Path, listing: Listing, name: str, rows: Sequence[int]) -> T
             _read(stream, StoredTensor(name, stored.dtype, shape, stride, stored.start + row * stored.stride[0] * item, size), file)
             for row in rows
         ]
-    return torch.stack(read) if read else torch.empty((0, *shape), dtype=_DTYPES[stored.dtype])
+    return torch.stack(read) if read else torch.empty((0, *shape), dtype=DTYPES[stored.dtype])
 
 
 @contextmanager
@@ -71,7 +68,7 @@ def _read(stream: FileIO, stored: StoredTensor, file: Path) -> Tensor:
         if stored.dtype == "bool":
             flat = raw != 0  # a byte of a bool tensor is 0 or 1; in a file it may be anything
         else:
-            flat = raw.view(_DTYPES[stored.dtype]) if stored.size else torch.empty(0, dtype=_DTYPES[stored.dtype])
+            flat = raw.view(DTYPES[stored.dtype]) if stored.size else torch.empty(0, dtype=DTYPES[stored.dtype])
         if not stored.size:
             return flat.reshape(stored.shape)
         if stored.stride == _dense(stored.shape):

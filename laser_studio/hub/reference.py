@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from laser_studio.errors import HubError
-from laser_studio.untrusted.listing import shown
+from laser_studio.untrusted.faults import shown
 
 _FORM = "hf://owner/name, hf://owner/name/file or hf://owner/name/file@revision"
 

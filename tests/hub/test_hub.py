@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from laser_studio.errors import CheckpointError, HubError
-from laser_studio.trm.hub import HubReference, fetch, is_reference, look_up, parse, transfer
-from tests.hub_server import COMMIT, OLDER, Hub, checksum, serve
+from laser_studio.hub import HubReference, fetch, is_reference, look_up, parse, transfer
+from tests.hub.server import COMMIT, OLDER, Hub, checksum, serve
 from tests.trm.helpers import small_model, write_official
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from laser_studio.errors import HubError, LaserStudioError
-from laser_studio.trm.hub.reference import HubReference
-from laser_studio.untrusted.listing import shown
+from laser_studio.hub.reference import HubReference
+from laser_studio.untrusted.faults import shown
 
 
 @contextmanager

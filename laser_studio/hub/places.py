@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from laser_studio.trm.hub.reference import HubReference
+from laser_studio.hub.reference import HubReference
 
 
 def endpoint() -> str | None:

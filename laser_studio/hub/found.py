@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from laser_studio.errors import HubError
-from laser_studio.trm.hub.failures import in_words, is_unreachable
-from laser_studio.trm.hub.places import endpoint, snapshot_folder
-from laser_studio.trm.hub.reference import HubReference, is_file_name, parse
-from laser_studio.untrusted.listing import shown
+from laser_studio.hub.failures import in_words, is_unreachable
+from laser_studio.hub.places import endpoint, snapshot_folder
+from laser_studio.hub.reference import HubReference, is_file_name, parse
+from laser_studio.untrusted.faults import shown
 
 MAX_BYTES = 8 << 30  # of one checkpoint; the largest known of this kind has 2.5 GB
 MAX_COMPANION = 64 << 20  # bytes of a file beside the weights
