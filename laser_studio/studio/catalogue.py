@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -267,7 +268,7 @@ def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
     for path in (*shipped, *paths):
         if not path.exists():
             raise StudioError(f"--checkpoint {clean(str(path))}: there is no such file or folder")
-        name = base = clean(path.resolve().name)[:40] or "model"
+        name = base = clean(os.path.basename(os.path.abspath(path)))[:40] or "model"
         number = 2
         while name in entries:
             name, number = f"{base} ({number})", number + 1

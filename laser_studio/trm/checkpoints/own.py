@@ -15,9 +15,9 @@ from laser_studio.errors import CheckpointError
 from laser_studio.files import atomic_path
 from laser_studio.trm.checkpoints.json_files import read_json
 from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
-from laser_studio.trm.checkpoints.payload import Payload, is_safetensors, read_payload, read_rows, sniff
+from laser_studio.trm.checkpoints.payload import Payload, read_rows
 from laser_studio.trm.checkpoints.places import CONFIG_FILE, OFFICIAL_CONFIG_FILE, WEIGHTS_FILE
-from laser_studio.trm.checkpoints.words import EXPORT, first, shown
+from laser_studio.trm.checkpoints.words import first, shown
 from laser_studio.trm.model import TRM
 
 FORMAT, VERSION = "laser-studio-trm", 1
@@ -50,16 +50,6 @@ def save_checkpoint(model: TRM, folder: str | Path, *, details: Mapping[str, Any
             config.write_text(text, encoding="utf-8")
     except OSError as failure:
         raise CheckpointError(f"{shown(folder.name)} cannot be written: {failure.strerror or 'unknown fault of the disk'}") from None
-
-
-def read_safetensors_payload(file: Path) -> Payload:
-    """What a file called .safetensors holds, once it is one."""
-    name, head = shown(file.name), sniff(file)
-    if not is_safetensors(head):
-        if head[:2] == b"PK" or head[:1] == b"\x80":
-            raise CheckpointError(f"{name} is called safetensors but holds a pickle: it is not opened; {EXPORT}")
-        raise CheckpointError(f"{name} is damaged or was cut short: download or copy it again")
-    return read_payload(file)
 
 
 def read_own(file: Path, payload: Payload, seq_len: int | None) -> Loaded:

@@ -7,13 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-EXPORT = "where you trust it, load it there and write the weights alone with torch.save(model.state_dict(), 'step_1')"
+from laser_studio.untrusted.faults import EXPORT, shown
 
-
-def shown(text: str, longest: int = 80) -> str:
-    """A stranger's text made fit for a message: one line, printable, not long."""
-    clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= longest else clean[: longest - 1] + "…"
+__all__ = ["EXPORT", "first", "kind_in_words", "shape_in_words", "shown"]
 
 
 def first(items: Iterable[str], count: int = 5) -> str:
