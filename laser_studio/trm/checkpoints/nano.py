@@ -79,6 +79,7 @@ def read_nano(file: Path, payload: Payload, asked: Asked) -> Loaded:
         for ours in ("embedding.tokens", "lm_head.weight"):
             if tensors[ours].shape[0] == len(order):
                 tensors[ours] = tensors[ours][order]
+        details |= {"domain": "sudoku", "size": [len(order) - 3] * 2}
         details["tokens"] = "0 pad, 1 blank, then digits, then end (in the file: 0 pad, 1 end, 2 blank, then digits)"
     elif length is not None and tensors["embedding.tokens"].shape[0] - 3 in _SIDES:
         warnings.append(f"tokens are nano-trm's, and boards are padded to {length} cells: a Sudoku of this program does not fit")

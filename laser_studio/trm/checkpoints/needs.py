@@ -9,7 +9,7 @@ from typing import Any, Literal
 from laser_studio.errors import CheckpointError
 
 Assume = Mapping[str, Any] | Literal["official"] | None
-"""Answers to needs by name; "official" takes every proposal; None answers nothing."""
+"""Answers to needs by name; "official" takes every proposal, {"official": True, …} the rest of them; None answers nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Answers:
     def __init__(self, assume: Assume) -> None:
         if isinstance(assume, str) and assume != "official":
             raise CheckpointError(f'assume is "official" or a dict of values by name, not {assume[:40]!r}')
-        self._assumed: Mapping[str, Any] = assume if isinstance(assume, Mapping) else {}
-        self._official = assume == "official"
+        self._assumed: dict[str, Any] = dict(assume) if isinstance(assume, Mapping) else {}
+        self._official = assume == "official" or self._assumed.pop("official", False) is True
         self._open: list[Need] = []
         self._used: set[str] = set()
         self.taken: dict[str, Any] = {}
