@@ -12,7 +12,6 @@ import torch
 from laser_studio.laser import find_sites
 from laser_studio.laser.ledger import LedgerLine, SavedBytes, saved_for_backward
 from laser_studio.trm import TRM
-from laser_studio.trm.layers import ReasoningNet
 
 DEFAULT_BATCH = 64  # puzzles; for checkpoints that do not say what they were trained with
 
@@ -26,7 +25,7 @@ def measure_saved(model: TRM, length: int) -> SavedBytes:
     excluded = (*model.parameters(), *model.buffers(), *(rope or ()))
 
     def apply() -> list[object]:
-        return [net(z, injection, rope) for net in model.net.modules() if isinstance(net, ReasoningNet)]
+        return [net(z, injection, rope) for net in model.nets]
 
     return saved_for_backward(apply, find_sites(model.net), excluded)
 

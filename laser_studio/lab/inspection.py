@@ -163,7 +163,7 @@ def _cost(model: TRM, sites: tuple[Site, ...]) -> Cost:
     length, width = tokens or 1, config.hidden_size
 
     def flops(site: Site) -> int:  # a layer over the sequence is applied to each feature, any other to each token
-        return 2 * site.inputs * site.outputs * (width if ".mlp_t." in site.name else length)
+        return 2 * site.inputs * site.outputs * (width if ".mlp_t." in site.name or ".token_" in site.name else length)
 
     attention = 4 * length * length * width if tokens and not config.mlp_t else 0
     blocks = {site.name.rpartition(".self_attn.")[0]: site.applications for site in sites if ".self_attn." in site.name}

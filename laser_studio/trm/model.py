@@ -16,7 +16,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laser_studio.trm.config import LOW_STATES, TRMConfig
-from laser_studio.trm.layers import CastLinear, CosSin, ReasoningNet, TwoNets, drop_casts, hold_casts, rope_table, trunc_normal_
+from laser_studio.trm.layers import (
+    CastLinear,
+    CosSin,
+    PreNormNet,
+    ReasoningNet,
+    TwoNets,
+    drop_casts,
+    hold_casts,
+    make_net,
+    rope_table,
+    trunc_normal_,
+)
 from laser_studio.trm.recursion import States, low_injection, net_of, reads, replaced, summed
 
 Batch = Mapping[str, Tensor]
@@ -116,7 +127,7 @@ class Embedding(nn.Module):
             x = torch.cat((prefix.view(-1, config.prefix_len, config.hidden_size), x), dim=1)
         if self.positions is not None:
             x = 0.707106781 * (x + self.positions.to(dtype))  # 1/√2 keeps the variance of a sum of two
-        return config.hidden_size**0.5 * x
+        return x if config.variant == "lucidrains" else config.hidden_size**0.5 * x
 
 
 class TRM(nn.Module):
@@ -144,7 +155,7 @@ class TRM(nn.Module):
         self.forward_dtype: torch.dtype = getattr(torch, config.forward_dtype)
         self.embedding = Embedding(config)
         with torch.random.fork_rng(devices=[]):  # nn.Linear's own initialiser draws from the global generator
-            self.net: ReasoningNet | TwoNets = TwoNets(config) if config.variant == "hrm" else ReasoningNet(config, config.L_layers)
+            self.net = make_net(config)
             self.lm_head = CastLinear(config.hidden_size, config.vocab_size)
             self.q_head = CastLinear(config.hidden_size, 2, bias=True)
         self.register_buffer("H_init", torch.empty(config.hidden_size, dtype=self.forward_dtype))
@@ -171,6 +182,11 @@ class TRM(nn.Module):
                 start.copy_(trunc_normal_(torch.empty(start.shape, device=start.device), 1.0, generator))
             if self.config.variant == "singlez":
                 self.H_init.copy_(self.L_init)
+
+    @property
+    def nets(self) -> list[ReasoningNet | PreNormNet]:
+        """What the recursion applies: the one net, or an HRM's two."""
+        return [self.net.H_level, self.net.L_level] if isinstance(self.net, TwoNets) else [self.net]
 
     def initial_carry(self, batch: Batch) -> Carry:
         """A carry at the initial states, halted, so that the next step takes its data from the batch it is given."""
@@ -266,7 +282,8 @@ class TRM(nn.Module):
 
     def read_out(self, z_H: Tensor) -> Outputs:
         """Both heads on a state z_H (B, P + T, D): the answer's logits (without the prefix) and the two halting values."""
-        q = self.q_head(z_H[:, 0]).float()
+        pooled = z_H.mean(1) if self.config.variant == "lucidrains" else z_H[:, 0]
+        q = self.q_head(pooled).float()
         return Outputs(self.lm_head(z_H)[:, self.config.prefix_len :], q[:, 0], q[:, 1])
 
     def _restart_halted(self, carry: Carry, batch: Batch) -> Carry:

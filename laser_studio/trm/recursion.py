@@ -1,11 +1,11 @@
 """How states and nets go together, for TRM and its relatives: what one net application reads and what it replaces.
 
-| variant  | l-th update within an H cycle            | update at its end            |
-| -------- | ---------------------------------------- | ---------------------------- |
-| trm      | z_L = net(z_L, z_H + x)                  | z_H = net(z_H, z_L)          |
-| singlez  | z = net(z, x)                            | z = net(z), read as z_H      |
-| hier6    | z_l = net(Σ z_i, z_H + x), six states    | z_H = net(z_H, Σ z_i)        |
-| hrm      | z_L = L_level(z_L, z_H + x)              | z_H = H_level(z_H, z_L)      |
+| variant         | l-th update within an H cycle            | update at its end            |
+| --------------- | ---------------------------------------- | ---------------------------- |
+| trm, lucidrains | z_L = net(z_L, z_H + x)           | z_H = net(z_H, z_L)          |
+| singlez         | z = net(z, x)                            | z = net(z), read as z_H      |
+| hier6           | z_l = net(Σ z_i, z_H + x), six states    | z_H = net(z_H, Σ z_i)        |
+| hrm             | z_L = L_level(z_L, z_H + x)              | z_H = H_level(z_H, z_L)      |
 
 The order of cycles, gradient and halting is in `model`. Sources: the public code of TRM (trm, trm_singlez, trm_hier6) and of HRM.
 """
@@ -21,7 +21,7 @@ from typing import Literal
 from torch import Tensor
 
 from laser_studio.trm.config import TRMConfig
-from laser_studio.trm.layers import ReasoningNet, TwoNets
+from laser_studio.trm.layers import Net, PreNormNet, ReasoningNet, TwoNets
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def summed(levels: tuple[Tensor, ...]) -> Tensor:
     return reduce(add, levels)
 
 
-def net_of(net: ReasoningNet | TwoNets, l: int | Literal["H"]) -> ReasoningNet:  # noqa: E741
+def net_of(net: Net, l: int | Literal["H"]) -> ReasoningNet | PreNormNet:  # noqa: E741
     """The net that is applied at l."""
     if isinstance(net, TwoNets):
         return net.H_level if l == "H" else net.L_level

@@ -2,7 +2,7 @@
 
 Nothing of `laser_studio` is used. Weights go by their names in the files of each program, behind `inner.`; everything is fp32. Sources,
 read and restated: sapientinc/HRM (models/hrm/hrm_act_v1.py), SamsungSAILMontreal/TinyRecursiveModels (models/recursive_reasoning/),
-olivkoch/nano-trm (src/nn/models/trm.py, src/nn/modules/trm_block.py).
+olivkoch/nano-trm (src/nn/models/trm.py, src/nn/modules/trm_block.py), lucidrains/tiny-recursive-model (trm.py, mlp_mixer_1d.py).
 """
 
 from __future__ import annotations
@@ -151,3 +151,34 @@ def nano_step(reference: Reference, states: Any, x: Tensor, H_cycles: int, L_cyc
                 z_L = reference.net("lenet", z_L + (z_H + x))
             z_H = reference.net("lenet", z_H + z_L)
     return (z_H.detach(), z_L.detach()), z_H
+
+
+def lucid_net(w: Weights, x: Tensor) -> Tensor:
+    """An MLPMixer1D: its token mixers are convolutions, run as such here."""
+
+    def norm(x: Tensor, scale: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-5).sqrt() * scale
+
+    def gelu(x: Tensor) -> Tensor:
+        return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+    block = 0
+    while (at := f"network.{block}") + ".0.norm.weight" in w:
+        inner = torch.nn.functional.conv1d(norm(x, w[f"{at}.0.norm.weight"]), w[f"{at}.0.fn.0.weight"], w[f"{at}.0.fn.0.bias"])
+        x = x + torch.nn.functional.conv1d(gelu(inner), w[f"{at}.0.fn.3.weight"], w[f"{at}.0.fn.3.bias"])
+        inner = norm(x, w[f"{at}.1.norm.weight"]) @ w[f"{at}.1.fn.0.weight"].T + w[f"{at}.1.fn.0.bias"]
+        x = x + gelu(inner) @ w[f"{at}.1.fn.3.weight"].T + w[f"{at}.1.fn.3.bias"]
+        block += 1
+    return norm(x, w[f"network.{block}.weight"])
+
+
+def lucid_step(w: Weights, states: Any, x: Tensor, blocks: int, refinements: int) -> tuple[Any, Tensor, Tensor]:
+    """One deep refinement; also the logits of the cells and the halting logit."""
+    outputs, latents = states
+    for _ in range(blocks):
+        for _ in range(refinements):
+            latents = lucid_net(w, outputs + latents + x)
+        outputs = lucid_net(w, outputs + latents)
+    registers = len(w["register_tokens"])
+    return (outputs, latents), outputs[:, registers:] @ w["to_pred.weight"].T, outputs.mean(1) @ w["to_halt_pred.1.weight"][0]

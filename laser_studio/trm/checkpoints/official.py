@@ -275,12 +275,14 @@ def save_official(model: TRM, folder: str | Path, *, step: int = 0) -> Path:
     """
     config, folder = model.config, Path(folder)
     plain = TRMConfig(vocab_size=2)
+    if config.variant not in _MODULES.values():
+        raise CheckpointError(f"the official code has no {config.variant} model: it cannot be written in its format")
     own = [name for name in ("mixer_norm", "rope_columns", "rope_grid") if getattr(config, name) != getattr(plain, name)]
     if own:
         raise CheckpointError(f"the official code has no {', '.join(own)}: this model cannot be written in its format")
     module = {variant: name for name, variant in reversed(_MODULES.items())}[config.variant]
     kind = "HierarchicalReasoningModel_ACTV1" if config.variant == "hrm" else "TinyRecursiveReasoningModel_ACTV1"
-    left_out = {"variant", "mixer_norm", "rope_columns", "rope_grid", *_NOT_OF_THE_YAML}
+    left_out = {"variant", "mixer_norm", "rope_columns", "rope_grid", "token_width", "feature_width", *_NOT_OF_THE_YAML}
     if config.variant == "hrm":
         left_out |= {"puzzle_emb_len", "no_ACT_continue"}
     arch = {item.name: getattr(config, item.name) for item in fields(TRMConfig) if item.name not in left_out}
