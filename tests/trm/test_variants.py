@@ -277,3 +277,14 @@ def test_compressed_training_at_full_rank_gives_the_exact_gradient(variant: str)
     assert exact.keys() == compressed.keys()
     for name, value in exact.items():
         torch.testing.assert_close(compressed[name], value, rtol=0, atol=1e-4 * float(value.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["sudoku-4x4", "sudoku-6x6", "maze-9x9-mixer-early"])
+def test_what_our_trainer_wrote_goes_through_every_format(tmp_path: Path, name: str) -> None:
+    model = load_checkpoint(Path("assets/checkpoints") / name, device="cpu")
+    save_official(model, tmp_path / "official", step=3)
+    official = load_checkpoint(tmp_path / "official", device="cpu", seq_len=model.config.seq_len)
+    same(official, model)
+    assert official.config == model.config
+    save_checkpoint(official, tmp_path / "own", details={})
+    same(load_checkpoint(tmp_path / "own", device="cpu"), model)
