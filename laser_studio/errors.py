@@ -11,6 +11,8 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── RecordingError    a recording that cannot be read or written
     ├── ExpressionError   an expression over frames that cannot be read, or does not fit the run
     ├── BreakpointError   a breakpoint whose other settings cannot be used
+    ├── InterventionError an intervention that cannot be made, or not at that step
+    ├── ComparisonError   two runs that cannot be compared
     ├── DeviceError       a device that is unknown or not there
     ├── TrainingError     a training run that cannot start, resume or go on
     └── ReportError       an evaluation that cannot be made, or its report not be read
@@ -58,6 +60,14 @@ class ExpressionError(LaserStudioError, ValueError):
 
 class BreakpointError(LaserStudioError):
     """A breakpoint whose name, hit condition or other settings cannot be used."""
+
+
+class InterventionError(LaserStudioError):
+    """An intervention whose settings cannot be used, or that does not fit the run at that step."""
+
+
+class ComparisonError(LaserStudioError):
+    """Two runs, or two steps of them, that cannot be compared."""
 
 
 class DeviceError(LaserStudioError):

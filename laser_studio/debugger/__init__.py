@@ -1,8 +1,18 @@
 """The debugger's engine: sessions, frames, history. Joins model, puzzles and tracker; knows nothing of screens."""
 
 from laser_studio.debugger.breakpoints import Breakpoint, Breakpoints, Hit
+from laser_studio.debugger.compare import Comparison, Divergence, compare, first_divergence
 from laser_studio.debugger.expressions import Bound, Expression, Scope
 from laser_studio.debugger.frames import Event, Frame, SiteFrame
+from laser_studio.debugger.interventions import (
+    ChangeCycles,
+    ChangeState,
+    EditToken,
+    Intervention,
+    Planned,
+    Reconstruct,
+    ScaleDirection,
+)
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.session import NAMED_CONDITIONS, Session
 from laser_studio.debugger.watched_run import WatchedRun
@@ -13,16 +23,27 @@ __all__ = [
     "Bound",
     "Breakpoint",
     "Breakpoints",
+    "ChangeCycles",
+    "ChangeState",
+    "Comparison",
+    "Divergence",
+    "EditToken",
     "Event",
     "Expression",
     "Frame",
     "Hit",
+    "Intervention",
     "Measures",
+    "Planned",
+    "Reconstruct",
+    "ScaleDirection",
     "Scope",
     "Session",
     "SiteFrame",
     "WatchLedger",
     "WatchedRun",
     "Watcher",
+    "compare",
+    "first_divergence",
     "watch",
 ]

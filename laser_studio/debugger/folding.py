@@ -76,6 +76,11 @@ class Folder:
             self.break_even = index
         return folded
 
+    def follow(self, other: Folder) -> None:
+        """Hold what another folder of the same sites holds; its tensors are shared."""
+        self.history, self.resets, self.break_even = other.history.copy(), other.resets, other.break_even
+        self._even = dict(other._even)
+
     def rewind(self, frame: Frame) -> None:
         """Go on from a keyframe's frame: forget what was kept and found after it."""
         self.history.cut(frame.index)

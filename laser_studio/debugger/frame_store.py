@@ -54,6 +54,13 @@ class FrameStore(Sequence[Frame]):
             self._packed.append(zlib.compress(pickle.dumps(self._live[:CHUNK], protocol=pickle.HIGHEST_PROTOCOL), 3))
             del self._live[:CHUNK]
 
+    def copy(self, length: int) -> FrameStore:
+        """The frames before index `length` in a store of their own; the packed ones are shared."""
+        twin = FrameStore()
+        twin._packed, twin._live = list(self._packed), list(self._live)
+        twin.cut(length)
+        return twin
+
     def cut(self, length: int) -> None:
         """Forget all frames from index `length` on."""
         whole, rest = divmod(length, CHUNK)

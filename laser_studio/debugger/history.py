@@ -11,6 +11,7 @@ keyframes are thinned to their half of it, then the oldest steps are dropped.
 
 from __future__ import annotations
 
+import copy
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -65,6 +66,12 @@ class _Run:
     def drop_oldest(self) -> None:
         self._count(self.entries.popleft(), -1)
 
+    def copy(self) -> _Run:
+        """The same entries and sums, to the last bit."""
+        twin = copy.copy(self)
+        twin.entries = self.entries.copy()
+        return twin
+
     def _count(self, entry: _Entry, sign: int) -> None:
         self.rows += sign * len(entry.data)
         self.nbytes += sign * entry.nbytes
@@ -106,6 +113,13 @@ class SiteHistory:
         self._versions: deque[_Run] = deque()  # coefficients, one run per basis; the last one grows
         self._older: _Totals | None = None  # of all runs but the one that grows; None: to be summed anew
         self.changes = 0  # of the bases held, for whoever keeps a figure of them
+
+    def copy(self) -> SiteHistory:
+        """The same entries in a history of their own; tensors are shared, since nobody changes them in place."""
+        twin = SiteHistory(self.dim, self.threshold)
+        twin._exact = self._exact.copy()
+        twin._versions = deque(run.copy() for run in self._versions)
+        return twin
 
     @property
     def versions(self) -> int:
@@ -289,6 +303,16 @@ class History:
         site = self.sites.setdefault(name, SiteHistory(dim, threshold))
         site.threshold = threshold
         return site
+
+    def copy(self) -> History:
+        """All of it in a history of its own; tensors are shared, and counted by both."""
+        twin = History(self.budget_bytes)
+        twin.sites = {name: site.copy() for name, site in self.sites.items()}
+        for keyframe in self.keyframes:
+            twin.keyframes.add(keyframe)
+        twin.keyframes.thinned = self.keyframes.thinned
+        twin.dropped_before, twin.said, twin._steps = self.dropped_before, self.said, self._steps
+        return twin
 
     @property
     def ledger(self) -> LedgerLine:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from torch import Tensor
 
+from laser_studio.debugger.replacing import Directions
 from laser_studio.errors import PolicyError
 from laser_studio.laser.sites import TapSnapshot
 from laser_studio.settings import setting, settings
@@ -50,12 +51,13 @@ class Keyframe:
     """The state after recursion step `index`, which ended a supervision step.
 
     carry: z_H, z_L (B, P + T, D) in the forward dtype, and the batch they belong to; tap: settings in force and every tracker's
-    state.
+    state; held: the directions (D, m) that interventions of the run hold.
     """
 
     index: int
     carry: Carry
     tap: TapSnapshot
+    held: Directions = field(default_factory=dict)
 
     def states(self) -> Iterator[Tensor]:
         """The tensors of the model's state."""
@@ -63,7 +65,8 @@ class Keyframe:
         yield from (carry.z_H, carry.z_L, *carry.levels, carry.steps, carry.halted, *carry.current_data.values())
 
     def tracked(self) -> Iterator[Tensor]:
-        """The tensors of the trackers' states: bases, and what a window that is still open has seen."""
+        """The tensors of the trackers' states: bases, and what a window that is still open has seen; and directions that are held."""
+        yield from self.held.values()
         for snapshot in self.tap.trackers.values():
             opened = snapshot.open
             yield from (each for each in (snapshot.basis, opened.sketch, opened.offset, opened.gram) if each is not None)

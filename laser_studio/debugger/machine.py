@@ -16,9 +16,10 @@ from torch import Tensor
 from laser_studio.debugger.folding import Folded, Folder
 from laser_studio.debugger.frames import Event, Frame
 from laser_studio.debugger.history import History
+from laser_studio.debugger.interventions import Planned
 from laser_studio.debugger.keyframes import Keyframe, TravelSettings
 from laser_studio.debugger.measures import Cosines, Effects
-from laser_studio.debugger.reading import Reading
+from laser_studio.debugger.reading import Reader, Reading
 from laser_studio.debugger.replica import share_weights
 from laser_studio.debugger.spectra import Shares
 from laser_studio.debugger.stepper import Stepper
@@ -32,25 +33,36 @@ from laser_studio.trm import TRM
 class Machine:
     """A run of `model` on `puzzles`, the first of which is shown; `advance` gives the next frame. The model's own modules are not touched.
 
-    `saved` takes a measurement of an equal machine over, which spares making it again.
+    `saved` takes a measurement of an equal machine over, which spares making it again; `course` are the run's interventions.
     """
 
     def __init__(
-        self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, *, travel: TravelSettings, saved: SavedBytes | None = None
+        self,
+        model: TRM,
+        puzzles: Sequence[Puzzle],
+        policy: LaserPolicy,
+        *,
+        travel: TravelSettings,
+        saved: SavedBytes | None = None,
+        course: Sequence[Planned] = (),
     ) -> None:
-        self.stepper = Stepper(model, puzzles, policy)
-        self.model, self.reader = self.stepper.model, self.stepper.reader
+        self.stepper = Stepper(model, puzzles, policy, course)
+        self.model = self.stepper.model
         if saved is None:  # on another copy: ours would feed the trackers
             saved = measure_saved(share_weights(model).eval(), self.stepper.z_H.shape[1])
         self.training = TrainingLedger(self.model, saved)
         self.sites = {name: layer.in_features for name, layer in self.stepper.tap.sites.items()}
         self.folder = Folder(History(travel.history_bytes), self.sites, self.model.forward_dtype, self._training_line)
         self.spectra: Mapping[str, Tensor | Shares] = {}  # of the step done last
-        per_supervision = model.config.steps_per_supervision
-        self._keyframe_every = per_supervision * max(1, round(travel.keyframe_steps / per_supervision))
+        self._keyframe_every = max(1, round(travel.keyframe_steps / model.config.steps_per_supervision))  # supervision steps
         self._latent = (*self.reader.place(self.stepper.z_H), *self.reader.place(self.stepper.z_L))
         self._reading = self.reader.read(self.stepper.z_H)
         self.frame = self._frame(0, (0, 0, 0), self._reading, self._reading, 0.0, Folded())
+
+    @property
+    def reader(self) -> Reader:
+        """Reads states as answers to the puzzles as they are now."""
+        return self.stepper.reader
 
     @property
     def history(self) -> History:
@@ -61,6 +73,11 @@ class Machine:
         """Remove all hooks and drop what is held."""
         self.stepper.close()
         self.folder.history = History(self.history.budget_bytes)
+
+    def follow(self, other: Machine, keyframe: Keyframe, frame: Frame) -> None:
+        """Go on from a keyframe of a run that was the same up to there, and its frame, with all that it kept by then."""
+        self.folder.follow(other.folder)
+        self.rewind(keyframe, frame)
 
     @torch.no_grad()
     def rewind(self, keyframe: Keyframe, frame: Frame) -> None:
@@ -74,7 +91,7 @@ class Machine:
     def advance(self) -> Frame:
         """One net application; returns its frame, which becomes `self.frame`."""
         started = time.perf_counter()
-        index, rested = self.frame.index + 1, {"H": self.stepper.z_H, "L": self.stepper.z_L}
+        index = self.frame.index + 1
         stepped = self.stepper.advance(lambda: self.reader.labels(self._reading.answer))
         started += stepped.beside_seconds  # what is measured beside the run is no part of its time
         step, observed, closed = stepped.step, stepped.observed, stepped.closed
@@ -86,19 +103,22 @@ class Machine:
             effects=stepped.effects,
             cosines=stepped.cosines,
             best=self.stepper.measures.best,
-            keyframe=self.stepper.keyframe() if self._is_keyframe(index) else None,
+            keyframe=self.stepper.keyframe() if step.carry is not None and self._is_keyframe(step.s) else None,
         )
         self.spectra = folded.spectra
 
-        kind, state = ("H", step.z_H) if step.ends_cycle else ("L", step.z_L)
-        residuals = (state - rested[kind]).float().flatten(1).norm(dim=1).tolist()  # per puzzle
+        state, rested = (step.z_H, stepped.before[0]) if step.ends_cycle else (step.z_L, stepped.before[1])
+        residuals = (state - rested).float().flatten(1).norm(dim=1).tolist()  # per puzzle
         before = self._reading
-        if step.ends_cycle:  # z_H rests during the L cycles, so what is read from it does as well
+        if step.ends_cycle or stepped.disturbed:  # z_H rests during the L cycles, so what is read from it does as well
             self._reading = self.reader.read(step.z_H)
         folded.events += _news(index, before, self._reading)
         if finite := all(map(math.isfinite, residuals)):
             place = self.reader.place(state)
-            self._latent = (*place, *self._latent[2:]) if step.ends_cycle else (*self._latent[:2], *place)
+            if stepped.disturbed:
+                self._latent = (*self.reader.place(step.z_H), *self.reader.place(step.z_L))
+            else:
+                self._latent = (*place, *self._latent[2:]) if step.ends_cycle else (*self._latent[:2], *place)
             tracker = [*observed.values(), *(event for name, event in closed.items() if event is not observed.get(name))]
         else:
             tracker = []
@@ -119,10 +139,9 @@ class Machine:
         )
         return self.frame
 
-    def _is_keyframe(self, index: int) -> bool:
-        """Whether a keyframe is due. Within the trained depth they lie twice as far apart: there bases weigh most beside coefficients."""
-        within = index <= self.model.config.halt_max_steps * self.model.config.steps_per_supervision
-        return index % (self._keyframe_every * (2 if within else 1)) == 0
+    def _is_keyframe(self, s: int) -> bool:
+        """Whether one is due after supervision step `s`. Within the trained depth they lie twice as far apart: bases weigh most there."""
+        return s % (self._keyframe_every * (2 if s <= self.model.config.halt_max_steps else 1)) == 0
 
     def _training_line(self, rows: int, dim: int, rank: int) -> LedgerLine:
         return self.training.site(rows // len(self.reader.puzzles), dim, rank)

@@ -70,7 +70,8 @@ class Cycle:
     """One H cycle to be run again: its start states, what it started from, and where it led; each of one sample, (1, …).
 
     z_H, z_L, x: (1, P + T, D) states at the start and embedded puzzle; end: z_H after the cycle; open_cells: (T,) bool, cells
-    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known; levels: the low states of hier6.
+    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known; updates: of z_L; levels: the low
+    states of hier6.
     """
 
     z_H: Tensor
@@ -79,6 +80,7 @@ class Cycle:
     end: Tensor
     open_cells: Tensor
     labels: Tensor
+    updates: int
     levels: tuple[Tensor, ...] = ()
 
     @property
@@ -92,7 +94,7 @@ class Probe:
 
     def __init__(self, model: TRM) -> None:
         self.model = share_weights(model).eval()
-        self._layers = find_sites(self.model.net)
+        self.layers = find_sites(self.model.net)
         self._cycle = _Cycle(self.model)
 
     @torch.no_grad()
@@ -106,7 +108,7 @@ class Probe:
         hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
-                z_H = self._run(start, x)
+                z_H = self._run(start, x, cycle.updates)
             exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
         finally:
             drop_casts(self.model)
@@ -123,10 +125,10 @@ class Probe:
 
         With one Q for all applications Σ dYᵀ(XQQᵀ) = GQQᵀ, so cos(G, GQQᵀ) = ‖GQ‖ / ‖G‖: one backward pass is enough.
         """
-        weights = {name: self._layers[name].weight.detach().requires_grad_() for name in bases}
+        weights = {name: self.layers[name].weight.detach().requires_grad_() for name in bases}
         with torch.inference_mode(False), torch.enable_grad():
             parameters = {f"model.net.{name}.weight": weight for name, weight in weights.items()}
-            z_H = self._run(cycle.start, cycle.x, parameters)
+            z_H = self._run(cycle.start, cycle.x, cycle.updates, parameters)
             log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
             loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -136,9 +138,9 @@ class Probe:
             kept[name] = float((gradient.float() @ basis).double().square().sum())
         return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
 
-    def _run(self, start: States, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
-        """z_H after one H cycle, optionally with other weights than the net's own."""
-        arguments = start, x, self.model.rope(x.shape[1], x.device)
+    def _run(self, start: States, x: Tensor, updates: int, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+        """z_H after one H cycle of so many L updates, optionally with other weights than the net's own."""
+        arguments = start, x, self.model.rope(x.shape[1], x.device), updates
         if parameters is None:
             return self._cycle(*arguments).z_H
         return torch.func.functional_call(self._cycle, dict(parameters), arguments).z_H
@@ -154,7 +156,7 @@ class Probe:
                     x[one] = ((x[one].float() @ basis) @ basis.T).to(x.dtype)
                 return (x,)
 
-            handles.append(self._layers[name].register_forward_pre_hook(hook))
+            handles.append(self.layers[name].register_forward_pre_hook(hook))
         try:
             yield
         finally:
@@ -169,8 +171,8 @@ class _Cycle(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, start: States, x: Tensor, rope: CosSin | None) -> States:
-        return self.model.cycle(start, x, rope)
+    def forward(self, start: States, x: Tensor, rope: CosSin | None, updates: int) -> States:
+        return self.model.cycle(start, x, rope, updates)
 
 
 def _cosine(kept: float, full: float) -> float:

@@ -3,12 +3,13 @@
 Recorded frames are never recomputed to be shown. Going back moves the cursor; stepping forward again shows the recorded
 future as long as nothing was changed. A changed policy drops that future, and the live state is rebuilt from the nearest
 keyframe by deterministic replay under the policies that were in force. `restore` gives the exact state of any step the same
-way, beside the live run.
+way, beside the live run. `branch` begins another session from any recorded step, with something changed there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import copy
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -17,6 +18,7 @@ from laser_studio.debugger.breakpoints import UNTIL, Breakpoints, Hit
 from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import Frame
+from laser_studio.debugger.interventions import MOST_INTERVENTIONS, Intervention, Place, Planned, edited, scheduled
 from laser_studio.debugger.kept import Kept, kept_by
 from laser_studio.debugger.keyframes import TravelSettings
 from laser_studio.debugger.machine import Machine
@@ -24,8 +26,8 @@ from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.spectra import Shares, Spectra
 from laser_studio.debugger.stepper import Stepper
-from laser_studio.debugger.stepping import Size, length_of, next_end, previous_end, way_out
-from laser_studio.errors import PuzzleError
+from laser_studio.debugger.stepping import Schedule, Size
+from laser_studio.errors import InterventionError, PuzzleError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import SavedBytes
 from laser_studio.puzzles import Puzzle
@@ -57,6 +59,10 @@ class Session:
 
     `breakpoints` are consulted at every frame that `step` and `run` come to; `stopped_by` tells which of them were hit at the frame
     where the last of these calls ended, the run's own condition among them.
+
+    course: interventions of the run from its start, each carried out when its step is reached; of a branch those that led to it.
+    branched_at: the step a branch began at; name: as its owner likes. `puzzle` is the one at the end of all edits.
+    Raises `InterventionError` for an intervention that fits no run of this model and puzzle.
     """
 
     def __init__(
@@ -71,10 +77,17 @@ class Session:
         beyond: bool = False,
         companions: Sequence[Puzzle] = (),
         measures: Measures | None = None,
+        course: Sequence[Planned] = (),
     ) -> None:
         if len(companions) >= MOST_PUZZLES:
             raise PuzzleError(f"a batch of {len(companions) + 1} puzzles is too large: at most {MOST_PUZZLES} run together")
-        self.model, self.puzzle, self.beyond = model, puzzle, beyond
+        self.model, self.beyond = model, beyond
+        self.name = ""
+        self.branched_at: int | None = None
+        self.course = tuple(sorted(course, key=lambda planned: planned.at))
+        self.puzzle = edited(puzzle, self.course)
+        self._schedule = Schedule(model.config, scheduled(self.course))
+        self._puzzles = (puzzle, *companions)  # as the run begins with them
         self.companions = tuple(companions)
         self.measures = measures or Measures()
         self.epoch = 0
@@ -86,6 +99,7 @@ class Session:
         self._machine = self._fresh_machine()
         self._replay = Replay(self._fresh_stepper, self._in_force)
         self._saved = self._machine.training.saved
+        self._check_course()
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
         self._cursor = 0
@@ -109,8 +123,8 @@ class Session:
 
     @property
     def length(self) -> int:
-        """Steps of a run to the trained depth: halt_max_steps × net applications per supervision step."""
-        return self.model.config.halt_max_steps * self.model.config.steps_per_supervision
+        """Steps of a run to the trained depth: halt_max_steps supervision steps of all their net applications."""
+        return self._schedule.length
 
     @property
     def batch(self) -> int:
@@ -164,17 +178,17 @@ class Session:
 
         No breakpoint stops it; those that were hit on the way are in `stopped_by`. Raises ValueError for another size.
         """
-        return self._on_to(next_end(self._cursor, length_of(size, self.model.config)))
+        return self._on_to(self._schedule.next_end(self._cursor, size))
 
     def back(self, size: Size = "net") -> Frame:
         """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
-        self._cursor = previous_end(self._cursor, length_of(size, self.model.config))
+        self._cursor = self._schedule.previous_end(self._cursor, size)
         self.stopped_by = ()
         return self.frame
 
     def out(self) -> Frame:
         """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
-        return self._on_to(way_out(self._cursor, self.model.config))
+        return self._on_to(self._schedule.way_out(self._cursor))
 
     def run_back(self, until: Condition | str | Expression | None = None) -> Frame:
         """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
@@ -194,11 +208,64 @@ class Session:
 
         From the nearest keyframe by replay, beside the live run, whose head and activations stay. Stops at the ends of time.
         """
-        frame = self.seek(index)
-        if self._machine.frame.index == frame.index:
+        return self.state(self.seek(index).index)
+
+    def state(self, index: int) -> Restored:
+        """The same of a recorded step, without moving the cursor. Raises IndexError for a step that is not recorded."""
+        frame = self._frames[self._recorded(index)]
+        if self._machine.frame.index == index:
             return restored(self._machine.stepper, frame, 0)
-        stepper, steps = self._replay.to(frame.index, self._machine.history.keyframes.nearest(frame.index))
+        stepper, steps = self._replay.to(index, self._machine.history.keyframes.nearest(index))
         return restored(stepper, frame, steps)
+
+    def walk(self, start: int = 0) -> Iterator[Restored]:
+        """The exact states of all recorded steps from `start` on, in order, from a replay of their own: one step's work each.
+
+        Ends at the newest step recorded by then. Not to be gone on with once a recorded future has been dropped (`epoch`).
+        """
+        replay = Replay(self._fresh_stepper, self._in_force)
+        try:
+            index = start
+            while index <= self.head:
+                stepper, steps = replay.to(index, self._machine.history.keyframes.nearest(index))
+                yield restored(stepper, self._frames[index], steps)
+                index += 1
+        finally:
+            replay.close()
+
+    def branch(self, at: int, what: Intervention | Sequence[Intervention], *, name: str = "") -> Session:
+        """Another session, which shares the frames up to step `at` and goes on from its exact state with something changed.
+
+        >>> branch = session.branch(30, ChangeState(state="L"))                      # doctest: +SKIP
+        >>> first_divergence(session, branch)                                        # doctest: +SKIP
+
+        It has a module tree and a history of its own (what was kept by then is shared by reference) and is a session like any
+        other, so it can be branched again: interventions up to `at` stay in force. Its cursor stands at `at`; breakpoints are taken
+        along, with counts from nothing. This session is not touched. None given: the same run once more.
+
+        Raises IndexError for a step that is not recorded, `InterventionError` for what cannot be done there.
+        """
+        self._recorded(at)
+        given = (what,) if isinstance(what, Intervention) else tuple(what)
+        course = (*(planned for planned in self.course if planned.at <= at), *(Planned(at, each) for each in given))
+        if len(course) > MOST_INTERVENTIONS:
+            raise InterventionError(f"a run takes at most {MOST_INTERVENTIONS} interventions: branch from an earlier one")
+        if not self._frames[at].finite:
+            raise InterventionError(f"the run ends at step {at}, where it is not finite: branch from an earlier one")
+        twin = copy.copy(self)
+        twin.name, twin.branched_at, twin.course, twin.epoch = name, at, course, 0
+        twin._policies = {step: policy for step, policy in self._policies.items() if step <= at}
+        twin._measures = {step: measures for step, measures in self._measures.items() if step <= at}
+        twin.measures = twin._in_force(at)[1]
+        twin._schedule = Schedule(self.model.config, scheduled(course))
+        twin._machine = twin._machine_at(at, self._machine, given)
+        twin.puzzle = edited(self._puzzles[0], course)
+        twin._replay = Replay(twin._fresh_stepper, twin._in_force)
+        twin._frames, twin._spectra = self._frames.copy(at + 1), self._spectra.copy(at + 1)
+        twin._cursor, twin.stopped_by = at, ()
+        twin.breakpoints = Breakpoints(self.scope)
+        twin.breakpoints.load(self.breakpoints.to_list())
+        return twin
 
     def inside(self, index: int) -> tuple[SiteVisit, ...]:
         """Every site within the net application that led to frame `index`, in order, with its exact inputs and outputs; none for frame 0.
@@ -206,8 +273,7 @@ class Session:
         Computed again from the nearest keyframe, so it is exact where `activations` is compressed or dropped. Moves nothing.
         Raises IndexError for a step that is not recorded.
         """
-        if not 0 <= index <= self.head:
-            raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
+        self._recorded(index)
         return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
 
     def restart(self) -> Frame:
@@ -271,7 +337,7 @@ class Session:
             self._replay.close()
             self.epoch += 1
             if self.policy.refresh != "step":  # a window that is replayed is measured whole
-                opened -= opened % length_of(self.policy.refresh, self.model.config)
+                opened = self._schedule.begun(opened, self.policy.refresh)
         self._policies = {step: old for step, old in self._policies.items() if step < self._cursor}
         self._policies[self._cursor] = policy
         self._measures = {step: old for step, old in self._measures.items() if step < opened} | {opened: self.measures}
@@ -333,10 +399,43 @@ class Session:
         return policy if self._seed is None else replace(policy, seed=self._seed)
 
     def _fresh_machine(self) -> Machine:
-        return Machine(self.model, (self.puzzle, *self.companions), self._policies[0], travel=self._travel, saved=self._saved)
+        return Machine(self.model, self._puzzles, self._policies[0], travel=self._travel, saved=self._saved, course=self.course)
 
     def _fresh_stepper(self) -> Stepper:
-        return Stepper(self.model, (self.puzzle, *self.companions), self._policies[0])
+        return Stepper(self.model, self._puzzles, self._policies[0], self.course)
+
+    def _recorded(self, index: int) -> int:
+        if not 0 <= index <= self.head:
+            raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
+        return index
+
+    def _check_course(self) -> None:
+        """Raise `InterventionError` for what can be told to be wrong before the run; which rank a basis has by then cannot."""
+        if len(self.course) > MOST_INTERVENTIONS:
+            raise InterventionError(f"a run takes at most {MOST_INTERVENTIONS} interventions")
+        for number, planned in enumerate(self.course):
+            before = self.course[:number]
+            puzzle, schedule = edited(self._puzzles[0], before), Schedule(self.model.config, scheduled(before))
+            planned.what.check(Place(planned.at, self.sites, self.sites, puzzle, schedule))
+
+    def _machine_at(self, at: int, parent: Machine, begin: Sequence[Intervention]) -> Machine:
+        """A live state of our own at step `at`, by replay from what `parent` keeps. Raises `InterventionError` where `begin` cannot be."""
+        machine = self._fresh_machine()
+        try:
+            keyframe = parent.history.keyframes.nearest(at)
+            if keyframe is not None:
+                machine.follow(parent, keyframe, self._frames[keyframe.index])
+            while machine.frame.index < at:
+                machine.stepper.settle(*self._in_force(machine.frame.index))
+                machine.advance()
+            ranks = {name: snapshot.rank for name, snapshot in machine.stepper.tap.snapshot().trackers.items()}
+            before = Schedule(self.model.config, scheduled(self.course[: len(self.course) - len(begin)]))
+            for each in begin:
+                each.check(Place(at, self.sites, ranks, machine.reader.puzzle, before))
+        except BaseException:
+            machine.close()
+            raise
+        return machine
 
     def _condition(self, until: Condition | str | Expression | None) -> Callable[[Frame, Frame | None], bool] | None:
         if until is None:

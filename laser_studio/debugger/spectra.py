@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from array import array
 from bisect import bisect_left
 
@@ -61,6 +62,13 @@ class Spectra:
                 shares = column.values[column.start(place) : column.ends[place]]
                 rows[column.steps[place] - start] = tuple(float(f"{share:.3g}") for share in shares)
         return rows
+
+    def copy(self, length: int) -> Spectra:
+        """Those of steps before `length`, apart from these."""
+        twin = Spectra()
+        twin._columns = copy.deepcopy(self._columns)
+        twin.cut(length)
+        return twin
 
     def cut(self, length: int) -> None:
         """Forget steps from `length` on."""

@@ -7,25 +7,32 @@ goes through exactly the states the live run went through.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from laser_studio.debugger.interventions import ChangeState, Intervention, Planned, SiteIntervention, edited, scheduled
 from laser_studio.debugger.keyframes import Keyframe
 from laser_studio.debugger.measures import Cosines, Cycle, Effects, Measures, Probe
 from laser_studio.debugger.reading import Reader
+from laser_studio.debugger.replacing import Replacing
 from laser_studio.debugger.replica import share_weights
+from laser_studio.debugger.stepping import Schedule
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
 from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM, RecursionStep
-from laser_studio.trm.recursion import States
+from laser_studio.trm.recursion import States, changed
 
 
 @dataclass(frozen=True, eq=False)
 class Stepped:
-    """One net application: what the trackers observed and closed, what was measured beside it and how long that took in seconds."""
+    """One net application: what the trackers observed and closed, what was measured beside it and how long that took in seconds.
+
+    before: z_H and z_L as it found them; disturbed: an intervention changed states, tokens or cycles just before it.
+    """
 
     step: RecursionStep
     observed: Mapping[str, TrackerEvent]
@@ -33,19 +40,28 @@ class Stepped:
     effects: Effects | None
     cosines: Cosines | None
     beside_seconds: float
+    before: tuple[Tensor, Tensor]
+    disturbed: bool
 
 
 class Stepper:
     """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
 
-    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: all states as the H cycle under way found them.
+    index: net applications done; z_H, z_L: (B, P + T, D) the states after them, levels: the low states of hier6; start: all states as the
+    H cycle under way found them. course: the interventions, in the order they act where they begin at the same step; reader: reads
+    states as answers to the puzzles as they have been edited by now.
     """
 
-    def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy) -> None:
+    def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, course: Sequence[Planned] = ()) -> None:
         self._original = model
         self.model = share_weights(model).eval()
+        self._puzzles = tuple(puzzles)
+        self._course = tuple(planned for planned in course if not (isinstance(planned.what, SiteIntervention) and planned.what.idle))
+        self.schedule = Schedule(model.config, scheduled(self._course))
         self.reader = Reader(self.model, puzzles)
         self.tap = SiteTap(self.model.net, policy).attach()
+        self._replacing = self._new_replacing()
+        self._replacing.attach(self.tap.sites)
         self.measures = Measures()
         self._probe: Probe | None = None
         self._steps: Iterator[RecursionStep] = iter(())
@@ -53,7 +69,9 @@ class Stepper:
         self.index = 0
         self._carry = self.model.initial_carry(self.reader.batch)
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
+        self.levels = self._carry.levels
         self.start = self._carry.states
+        self._whole = True  # nothing was changed within the H cycle under way
 
     @property
     def policy(self) -> LaserPolicy:
@@ -71,26 +89,33 @@ class Stepper:
 
     def close(self) -> None:
         """Remove all hooks and drop what is held."""
+        self._replacing.detach()
         self.tap.detach()
         self._rest()
         self._probe = None
 
     def keyframe(self) -> Keyframe:
         """The state now; only where a supervision step has just ended."""
-        return Keyframe(self.index, self._carry, self.tap.snapshot())
+        return Keyframe(self.index, self._carry, self.tap.snapshot(), self._replacing.held)
 
     def load(self, keyframe: Keyframe) -> None:
         """Go on from a keyframe of this run, bit for bit, once settled on what was in force there."""
         self._rest()
         self.index, self._carry = keyframe.index, keyframe.carry
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
+        self.levels = self._carry.levels
         self.start = self._carry.states
+        self._whole = True
         self.tap.restore(keyframe.tap)
+        self._replacing.held = keyframe.held
+        self._read_as_edited([planned for planned in self._course if planned.at < self.index])
         self._loaded = True
 
     @torch.no_grad()
     def advance(self, labels: Callable[[], Tensor] | None = None) -> Stepped:
         """One net application. labels: (T,) token ids for the gradient's cosine; without them only what the rule needs is measured."""
+        disturbed = self._intervene()
+        before = self.z_H, self.z_L
         step = self._next_step()
         observed = self.tap.take()
         asked = time.perf_counter()
@@ -104,15 +129,73 @@ class Stepper:
         else:
             closed = {name: event for name, event in observed.items() if event.closes} or self.tap.turn(observed)
         self.index += 1
-        self.z_H, self.z_L = step.z_H, step.z_L
+        self.z_H, self.z_L, self.levels = step.z_H, step.z_L, step.levels
         if step.ends_cycle:
             self.start = States(step.z_H, step.z_L, step.levels)
-        return Stepped(step, observed, closed, effects, cosines, beside)
+            self._whole = True
+        return Stepped(step, observed, closed, effects, cosines, beside, before, disturbed)
+
+    def _intervene(self) -> bool:
+        """Carry out what begins here; True where states, tokens or cycles are others now."""
+        due = [planned.what for planned in self._course if planned.at == self.index]
+        within = self.schedule.done(self.index) if self._course else (0, 0)
+        if within[1] and any(isinstance(what, SiteIntervention) for what in (*due, *self._ending())):
+            self._whole = False
+        if not due:
+            return False
+        self._replacing.hold(list(self.tap.sites))
+        if all(isinstance(what, SiteIntervention) for what in due):
+            return False
+        self._rest()
+        found = self.z_H, self.z_L, self.reader
+        for what in due:
+            if isinstance(what, ChangeState):
+                value = what.applied(self.z_H if what.state == "H" else self.z_L)
+                self._take(changed(self.model.config, self._states(), what.state, value))
+        self._read_as_edited([planned for planned in self._course if planned.at <= self.index])
+        if within[1]:
+            self._whole = self._whole and all(one is other for one, other in zip(found, (self.z_H, self.z_L, self.reader), strict=True))
+        else:
+            self.start = self._states()
+        data = {**self._carry.current_data, **self.reader.batch}
+        self._carry = replace(self._carry.going_on(), z_H=self.z_H, z_L=self.z_L, levels=self.levels, current_data=data)
+        self._steps = self.model.recurse(self._carry, self.reader.batch, done=within, cycles=self.schedule.cycles(self.index))
+        return True
+
+    def _states(self) -> States:
+        return States(self.z_H, self.z_L, self.levels)
+
+    def _take(self, states: States) -> None:
+        self.z_H, self.z_L, self.levels = states.z_H, states.z_L, states.levels
+
+    def _ending(self) -> Iterator[Intervention]:
+        """What acted up to now and no longer does."""
+        for at, what in ((planned.at, planned.what) for planned in self._course):
+            if isinstance(what, SiteIntervention) and what.steps is not None and at + what.steps == self.index:
+                yield what
+
+    def _read_as_edited(self, course: Sequence[Planned]) -> None:
+        puzzle = edited(self._puzzles[0], course)
+        if puzzle != self.reader.puzzle:
+            self.reader = Reader(self.model, (puzzle, *self._puzzles[1:]))
+
+    def _new_replacing(self) -> Replacing:
+        run = weakref.ref(self)  # the hooks outlive neither the run nor keep it alive
+
+        def index() -> int:
+            stepper = run()
+            return -1 if stepper is None else stepper.index
+
+        def basis(site: str) -> Tensor | None:
+            stepper = run()
+            return None if stepper is None else stepper.tap.basis_read_with(site)
+
+        return Replacing(self._course, index, basis)
 
     def _next_step(self) -> RecursionStep:
         step = next(self._steps, None)
         if step is None:
-            self._steps = self.model.recurse(self._carry, self.reader.batch)
+            self._steps = self.model.recurse(self._carry, self.reader.batch, cycles=self.schedule.cycles(self.index))
             step = next(self._steps)
         if step.carry is not None:
             # Past the trained depth the run goes on from its states; only a fresh session restarts them.
@@ -130,13 +213,14 @@ class Stepper:
         shown = labels is not None
         functional = (self.measures.functional and shown) or self._triggers_on_function()
         gradient = self.measures.gradient and shown
-        if not step.ends_cycle or not (functional or gradient):
+        if not step.ends_cycle or not self._whole or not (functional or gradient):
             return None, None
         bases = {name: tracker.basis for name, tracker in self.tap.trackers.items() if tracker.basis is not None}
         if not bases or not step.z_H.isfinite().all():
             return None, None
         if self._probe is None:
             self._probe = Probe(self._original)  # a copy of our own model would feed our taps
+            self._replacing.attach(self._probe.layers)
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
         batch = self.reader.batch
         cycle = Cycle(
@@ -146,6 +230,7 @@ class Stepper:
             end=step.z_H[:1],
             open_cells=~given,
             labels=labels() if labels is not None else batch["inputs"][0],
+            updates=self.schedule.done(self.index)[1],
             levels=tuple(level[:1] for level in self.start.levels),
         )
         effects = self._probe.effects(cycle, bases) if functional else None

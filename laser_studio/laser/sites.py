@@ -119,6 +119,13 @@ class SiteTap:
         events, self._events = self._events, {}
         return events
 
+    def basis_read_with(self, name: str) -> Tensor | None:
+        """The basis (D, k) of a site's newest observation, or, where none waits to be taken, the one in force; None without."""
+        if (event := self._events.get(name)) is not None:
+            return event.basis
+        tracker = self.trackers.get(name)
+        return None if tracker is None else tracker.basis
+
     def refresh(self, functional: Mapping[str, float] | None = None) -> dict[str, TrackerEvent]:
         """Close the window of every tracker; their closing events by site. functional: what single sites are judged by, see there."""
         given = functional or {}

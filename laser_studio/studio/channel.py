@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from laser_studio.errors import LaserStudioError, RecordingError
@@ -16,6 +17,7 @@ from laser_studio.studio.answer import answer
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
+from laser_studio.studio.family import begun, family_of, joined, short_name
 from laser_studio.studio.inquiries import INQUIRIES, Context
 from laser_studio.studio.links import MAX_QUERY, View, read_query
 from laser_studio.studio.presets import presets_json
@@ -109,7 +111,7 @@ class Channel:
 
     def _open(self, request: OpenRequest) -> dict[str, Any]:
         if request.resume and (reply := self._resume(request.resume)) is not None:
-            if request.replaces != request.resume:
+            if not self.registry.together(request.replaces, request.resume):
                 self.registry.close(request.replaces)
             return reply
         if len(request.query) > MAX_QUERY:
@@ -121,7 +123,15 @@ class Channel:
             notices.append(f"step {view.step} is past the end of the run: opened at step {target}")
         run.pending = {step: tracker for step, tracker in run.pending.items() if step <= target}
         self.registry.close(request.replaces)
-        return self._opened(self.registry.add(run), run, target, notices)
+        return self._opened(self._added(run, view), run, target, notices)
+
+    def _added(self, run: Run, view: View) -> str:
+        """The id of a new run. One that something is done to gets beside it the run that it is a branch of."""
+        if not run.course:
+            return self.registry.add(run)
+        main, _ = self._begin(replace(view, branches=()))
+        main_id = self.registry.add(main)
+        return joined(self, main_id, family_of(main_id, main), run, short_name(run.course[-1]), main_id).id
 
     def _resume(self, run_id: str) -> dict[str, Any] | None:
         """The state of a run that is still there, for a page that was reloaded; None where it is gone."""
@@ -157,9 +167,8 @@ class Channel:
             puzzle = self.catalogue.puzzle(name, puzzle_id)
         companions = self.catalogue.companions(name, puzzle_id, view.options.batch - 1)
 
-        from laser_studio.debugger import Session
-
-        session = Session(
+        session, problems = begun(
+            view.branches,
             model,
             puzzle,
             policy=TrackerView().policy(),
@@ -168,6 +177,7 @@ class Channel:
             companions=[companion for _, companion in companions],
             measures=view.options.measures(),
         )
+        notices += problems
         # Which sites there are is known only now.
         unknown = {site for tracker in (view.tracker, *(later for _, later in view.changes)) for site in tracker.sites} - set(session.sites)
         if unknown:
@@ -175,7 +185,7 @@ class Channel:
             notices.append(f"this model has no site {shown}: its settings are left out")
         tracker = view.tracker.at_sites(session.sites)
         session.set_policy(tracker.policy())
-        subject = PuzzleSubject(self.catalogue, name, model, puzzle_id, puzzle, tuple(one for one, _ in companions))
+        subject = PuzzleSubject(self.catalogue, name, model, puzzle_id, session.puzzle, tuple(one for one, _ in companions))
         later = {step: change.at_sites(session.sites) for step, change in view.changes if step > 0}
         notices += [f"{warning}" for warning in model.details.get("warnings", ())][:3]
         return Run(session, subject, {0: tracker}, view.options, pending=later), notices

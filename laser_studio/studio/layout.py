@@ -26,6 +26,7 @@ SCRIPTS = (
     "fidelity.js", "memory.js",
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
     "tabs.js", "views.js", "inquire.js", "palette.js",
+    "branches.js", "compare.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip

@@ -5,6 +5,7 @@ A link opens paused, at its step, with the settings its run had at every step::
     model=…&puzzle=…&rank=25%&min_fidelity=0.97&…     in force from step 0
     site=layers.0.mlp.down_proj~rank=50%~eps=0.9~off  what differs at one site (each part may be missing)
     change=12~rank=40%~site=layers.0.mlp.down_proj:off  what changes at step 12; `site=NAME` alone: nothing differs there any more
+    branch=12~{"kind":"state","state":"L"}            what is done to the run after step 12, as `Intervention.short_json` gives it
     batch=8&beyond=1&functional=1&gradient=1&best=1   options that differ from their defaults
     step=20
 
@@ -13,6 +14,7 @@ Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older l
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
@@ -35,6 +37,8 @@ __all__ = ["CONTROLS", "OPTIONS", "RunOptions", "SiteView", "TrackerView", "View
 MAX_QUERY = 8_000
 MAX_CHANGES = 100
 MAX_STEP = 1_000_000
+MAX_INTERVENTIONS = 16
+LONGEST_INTERVENTION = 1_500  # characters
 _OLD_CHANGE = ("rank", "min_fidelity", "patience", "refresh")  # the values of a change in links of before, in their order
 
 
@@ -48,6 +52,7 @@ class View:
     changes: tuple[tuple[int, TrackerView], ...] = ()
     step: int = 0
     options: RunOptions = field(default_factory=RunOptions)
+    branches: tuple[tuple[int, dict[str, Any]], ...] = ()  # steps and what is done there, not yet checked by the engine
     notices: tuple[str, ...] = ()
 
 
@@ -56,7 +61,7 @@ def read_query(query: str) -> View:
     if not isinstance(query, str) or len(query) > MAX_QUERY:
         return View(notices=("the link is too long to be one of ours: opened with the defaults",))
     try:
-        pairs = parse_qsl(query.lstrip("?"), max_num_fields=MAX_CHANGES + MAX_SITES + 32)
+        pairs = parse_qsl(query.lstrip("?"), max_num_fields=MAX_CHANGES + MAX_SITES + MAX_INTERVENTIONS + 32)
     except ValueError:
         return View(notices=("the link has too many parts to be one of ours: opened with the defaults",))
     given = dict(pairs)
@@ -80,6 +85,7 @@ def read_query(query: str) -> View:
             except StudioError as problem:
                 notices.append(f"{_shown(name, given[name])} in the link cannot be used ({_reason(problem)}): left out")
     changes = _read_changes([value for name, value in pairs if name == "change"][:MAX_CHANGES], tracker, notices)
+    branches = _read_branches([value for name, value in pairs if name == "branch"], notices)
     step = 0
     if "step" in given:
         text = given["step"]
@@ -87,7 +93,7 @@ def read_query(query: str) -> View:
             step = int(text)
         else:
             notices.append(f"{_shown('step', text)} in the link is no step: opened at step 0")
-    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, tuple(notices))
+    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, branches, tuple(notices))
 
 
 def write_query(view: View) -> str:
@@ -103,6 +109,7 @@ def write_query(view: View) -> str:
     for step, tracker in view.changes:
         pairs.append(("change", "~".join((str(step), *_differences(before, tracker)))))
         before = tracker
+    pairs += [("branch", f"{step}~{json.dumps(what, separators=(',', ':'))}") for step, what in view.branches]
     usual = RunOptions()
     pairs += [(name, str(int(value))) for name, value in view.options.to_json().items() if value != getattr(usual, name)]
     pairs.append(("step", str(view.step)))
@@ -216,6 +223,31 @@ def _read_change(text: str) -> tuple[int, str, dict[str, Any]]:
         else:
             raise StudioError("not a change of settings")
     return int(step), text, asked | ({"sites": sites} if sites else {})
+
+
+def _read_branches(texts: list[str], notices: list[str]) -> tuple[tuple[int, dict[str, Any]], ...]:
+    if len(texts) > MAX_INTERVENTIONS:
+        notices.append(f"the link does more than {MAX_INTERVENTIONS} things to the run: the others are left out")
+    read: list[tuple[int, dict[str, Any]]] = []
+    for text in texts[:MAX_INTERVENTIONS]:
+        step, _, described = text.partition("~")
+        what = _object(described) if _is_step(step) else None
+        if what is None:
+            notices.append(f"{_shown('branch', text)} in the link cannot be read: left out")
+        else:
+            read.append((int(step), what))
+    return tuple(read)
+
+
+def _object(text: str) -> dict[str, Any] | None:
+    """The flat JSON object a text is; None where it is none."""
+    if len(text) > LONGEST_INTERVENTION:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and not any(isinstance(one, dict) for one in value.values()) else None
 
 
 def _is_step(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +13,7 @@ from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trail import Trail
 
 if TYPE_CHECKING:
-    from laser_studio.debugger import Frame
+    from laser_studio.debugger import Frame, Planned
     from laser_studio.studio.requests import PageRequest
 
 EPOCHS_REMEMBERED = 64  # a page that missed more changes gets all rows anew
@@ -62,6 +63,11 @@ class Run:
         """The settings in force for the next step."""
         cursor = self.session.frame.index
         return self.settings[max(step for step in self.settings if step <= cursor)]
+
+    @property
+    def course(self) -> Sequence[Planned]:
+        """What is done to the run, and when; nothing to a recording."""
+        return getattr(self.session, "course", ())
 
     @property
     def farthest(self) -> int:
@@ -187,7 +193,9 @@ class Run:
         options = self.options
         if cursor > self.session.length:  # also where the switch has been turned off since
             options = replace(options, beyond=True)
-        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options)
+        # Of a branch that is shown before the step it began at, all the same: the link goes to the branch.
+        done = tuple((planned.at, planned.what.short_json()) for planned in self.course)
+        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, done)
 
     def valid_before(self, epoch: int) -> int:
         """Rows of steps before this one that a page got in `epoch` are still true."""

@@ -23,6 +23,9 @@ def write_script(run: Run, at: int, *, history_bytes: int) -> str:
         arguments.append("companions=companions")
     if run.options.beyond or at > run.session.length:
         arguments.append("beyond=True")
+    course = run.course
+    if course:
+        arguments.append(f"course=[{', '.join(f'Planned({planned.at}, {planned.what!r})' for planned in course)}]")
     if measures := _measures(asked[0]):
         arguments.append(f"measures={measures}")
     lines, measured = [], measures
@@ -37,6 +40,7 @@ def write_script(run: Run, at: int, *, history_bytes: int) -> str:
             lines += [f"session.seek({step})", *news]
     body = ["session = Session(", *(f"    {argument}," for argument in arguments), ")", *lines, f"frame = session.seek({at})", ""]
     names = ["Measures", "Session"] if any("Measures(" in line for line in body) else ["Session"]
+    names = sorted({*names, *(["Planned"] if course else []), *(type(planned.what).__name__ for planned in course)})
     imports = [*imports, f"from laser_studio.debugger import {', '.join(names)}", "from laser_studio.laser import LaserPolicy"]
     return "\n".join(
         [

@@ -7,7 +7,7 @@ The arithmetic follows "Less is More: Recursive Reasoning with Tiny Networks" (a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -218,15 +218,23 @@ class TRM(nn.Module):
         assert last.carry is not None and last.outputs is not None
         return last.carry, last.outputs
 
-    def recurse(self, carry: Carry, batch: Batch) -> Iterator[RecursionStep]:
+    def recurse(
+        self, carry: Carry, batch: Batch, *, done: tuple[int, int] = (0, 0), cycles: Sequence[int] | None = None
+    ) -> Iterator[RecursionStep]:
         """The same supervision step as `forward`, bit for bit, yielding after each application of the net.
 
         Gradient mode is the caller's at the time of this call; it is never changed between two steps.
-        """
-        return self._recurse(carry, batch, torch.is_grad_enabled())
 
-    def _recurse(self, carry: Carry, batch: Batch, grad: bool) -> Iterator[RecursionStep]:
+        done: where within the supervision step the carry's states stand, as H cycles finished and L updates made since; the rest
+        follows from there, with the carry's `steps` those of the supervision steps before this one. cycles: the L updates of each
+        H cycle, where they are not the configured ones.
+        """
         config = self.config
+        return self._recurse(carry, batch, torch.is_grad_enabled(), done, cycles or (config.L_cycles,) * config.H_cycles)
+
+    def _recurse(self, carry: Carry, batch: Batch, grad: bool, done: tuple[int, int], cycles: Sequence[int]) -> Iterator[RecursionStep]:
+        config, last = self.config, len(cycles)
+        finished, made = done
         with torch.set_grad_enabled(grad):
             hold_casts(self, self.forward_dtype)
         try:
@@ -236,11 +244,12 @@ class TRM(nn.Module):
                 x = self.embedding(data["inputs"], data["puzzle_identifiers"], self.forward_dtype)
             rope = self.rope(x.shape[1], x.device)
             states, steps = carry.states, carry.steps + 1
-            for h in range(1, config.H_cycles + 1):
-                for l, now in self._cycle(states, x, rope, grad and h == config.H_cycles):  # noqa: E741
+            for h in range(finished + 1, last + 1):
+                for l, now in self._cycle(states, x, rope, grad and h == last, cycles[h - 1], made):  # noqa: E741
                     states = now
-                    if h < config.H_cycles or l != "H":
+                    if h < last or l != "H":
                         yield RecursionStep(steps, h, l, states.z_H, states.z_L, levels=states.levels)
+                made = 0
             with torch.set_grad_enabled(grad):
                 outputs = self.read_out(states.z_H)
             levels = tuple(level.detach() for level in states.levels)
@@ -248,16 +257,19 @@ class TRM(nn.Module):
             if self.training and config.halt_max_steps > 1:
                 with torch.no_grad():
                     carry, outputs = self._halt(carry, outputs, x, rope)
-            yield RecursionStep(steps, config.H_cycles, "H", states.z_H, states.z_L, carry, outputs, states.levels)
+            yield RecursionStep(steps, last, "H", states.z_H, states.z_L, carry, outputs, states.levels)
         finally:
             drop_casts(self)
 
     def _cycle(
-        self, states: States, x: Tensor, rope: CosSin | None, grad: bool, updates: int | None = None
+        self, states: States, x: Tensor, rope: CosSin | None, grad: bool, updates: int | None = None, made: int = 0
     ) -> Iterator[tuple[int | Literal["H"], States]]:
-        """The states after each application of an H cycle. Where it carries gradient all do, of an HRM only the last of each net."""
+        """The states after each application of an H cycle, `made` low updates having been made already.
+
+        Where the cycle carries gradient all applications do, of an HRM only the last of each net.
+        """
         last, injection, injected = self.config.L_cycles if updates is None else updates, None, False
-        for l in range(1, last + 1):  # noqa: E741
+        for l in range(made + 1, last + 1):  # noqa: E741
             # No `with` may span a yield: the caller would run under our gradient mode.
             graded = grad and (self.config.variant != "hrm" or l == last)
             with torch.set_grad_enabled(graded):

@@ -69,5 +69,18 @@ def replaced(config: TRMConfig, states: States, new: Tensor, l: int | Literal["H
         return replace(states, z_H=new)
     if config.variant != "hier6":
         return replace(states, z_L=new)
-    levels = (*states.levels[: l - 1], new, *states.levels[l:])
+    place = (l - 1) % len(states.levels)  # an edited run may have more cycles than states
+    levels = (*states.levels[:place], new, *states.levels[place + 1 :])
+    return replace(states, z_L=summed(levels), levels=levels)
+
+
+def changed(config: TRMConfig, states: States, which: Literal["H", "L"], value: Tensor) -> States:
+    """The states with z_H or z_L set from outside; singlez has one state, of hier6 the first low state takes up the change of the sum."""
+    if config.variant == "singlez":
+        return States(value, value)
+    if which == "H":
+        return replace(states, z_H=value)
+    if not states.levels:
+        return replace(states, z_L=value)
+    levels = (states.levels[0] + (value - states.z_L), *states.levels[1:])
     return replace(states, z_L=summed(levels), levels=levels)

@@ -30,7 +30,7 @@ def cycle_of(model: TRM, puzzle: Puzzle) -> Cycle:
         end = next(step for step in model.recurse(carry, batch) if step.ends_cycle).z_H
     solution = domain.encode_solution(puzzle)
     assert solution is not None
-    return Cycle(carry.z_H, carry.z_L, x, end, ~torch.tensor(domain.given(puzzle)), torch.as_tensor(solution))
+    return Cycle(carry.z_H, carry.z_L, x, end, ~torch.tensor(domain.given(puzzle)), torch.as_tensor(solution), model.config.L_cycles)
 
 
 def random_bases(model: TRM, rank: int) -> dict[str, torch.Tensor]:

@@ -17,6 +17,7 @@ from laser_studio.laser import LaserPolicy, compress
 from laser_studio.puzzles import load_puzzles
 from laser_studio.trm import TRM, Carry, CheckpointNeeds, load_checkpoint, save_checkpoint, save_official
 from laser_studio.trm.checkpoints import official_weights
+from laser_studio.trm.recursion import changed
 from tests.trm.helpers import LENGTH, small_batch, small_model
 from tests.trm.references import Reference, hier6_step, hrm_step, singlez_step, turns_by_place
 from tests.trm.test_checkpoints import refused, same
@@ -145,6 +146,34 @@ def test_one_application_at_a_time(variant: str) -> None:
         x = model.embedding(batch["inputs"], batch["puzzle_identifiers"], torch.float32)
         states = model.cycle(model.initial_carry(batch).states, x, model.rope(x.shape[1], x.device))
     assert torch.equal(states.z_H, steps[3].z_H) and torch.equal(states.z_L, steps[3].z_L)
+
+
+@pytest.mark.parametrize("variant", STEPS)
+def test_a_supervision_step_goes_on_from_within(variant: str) -> None:
+    """From any application on, as the debugger does when something was changed there."""
+    model, batch = variant_model(variant), small_batch()
+    with torch.no_grad():
+        start = model.initial_carry(batch)
+        steps = list(model.recurse(start, batch))
+        for place, (finished, made) in enumerate([(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]):
+            at = steps[place]
+            carry = replace(start.going_on(), z_H=at.z_H, z_L=at.z_L, levels=at.levels)
+            rest = list(model.recurse(carry, batch, done=(finished, made)))
+            for one, other in zip(rest, steps[place + 1 :], strict=True):
+                assert (one.h, one.l) == (other.h, other.l) and torch.equal(one.z_H, other.z_H) and torch.equal(one.z_L, other.z_L)
+
+
+@pytest.mark.parametrize("variant", ["trm", *STEPS])
+def test_states_set_from_outside(variant: str) -> None:
+    model, batch = variant_model(variant), small_batch()
+    states = model.initial_carry(batch).states
+    for which in ("H", "L"):
+        value = torch.randn(states.z_H.shape)
+        new = changed(model.config, states, which, value)
+        torch.testing.assert_close(new.z_H if which == "H" else new.z_L, value)
+        if new.levels:
+            assert torch.equal(new.z_L, sum(new.levels[1:], new.levels[0]))
+            assert all(torch.equal(one, other) for one, other in zip(new.levels[1:], states.levels[1:], strict=True))
 
 
 def test_hier6_shows_the_sum_its_net_reads() -> None:

@@ -1,0 +1,74 @@
+"""Hooks that replace what sites read, while an intervention of the run acts. One `Replacing` belongs to one module tree."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from laser_studio.debugger.interventions import Planned, SiteIntervention
+
+Directions = Mapping[tuple[int, str], Tensor]  # by place in the course and site: (D, m), those that are held
+
+
+class Replacing:
+    """The site interventions of a course at work.
+
+    index: net applications done so far; basis: the basis (D, k) of a site now, None where there is none. Put it in place after the
+    tap, whose hooks then see what reaches the site: hooks run in the order they were put in place.
+    """
+
+    def __init__(self, course: Sequence[Planned], index: Callable[[], int], basis: Callable[[str], Tensor | None]) -> None:
+        self._course = [
+            (number, planned.at, planned.what) for number, planned in enumerate(course) if isinstance(planned.what, SiteIntervention)
+        ]
+        self._index, self._basis = index, basis
+        self._handles: list[RemovableHandle] = []
+        self.held: Directions = {}
+
+    def attach(self, layers: Mapping[str, nn.Linear]) -> None:
+        """Put hooks on the layers that interventions concern."""
+        owner = weakref.ref(self)  # a module must not keep a forgotten run alive
+
+        def hook_for(site: str) -> Any:
+            def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+                replacing = owner()
+                return None if replacing is None else (replacing.read(site, args[0]),)
+
+            return hook
+
+        for site, layer in layers.items():
+            if any(what.concerns(site) for _, _, what in self._course):
+                self._handles.append(layer.register_forward_pre_hook(hook_for(site)))
+
+    def detach(self) -> None:
+        """Take every hook away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    def hold(self, sites: Sequence[str]) -> None:
+        """Take the directions of those that begin now and hold theirs."""
+        held = dict(self.held)
+        for number, at, what in self._course:
+            if at == self._index() and what.holds:
+                for site in sites:
+                    if what.concerns(site) and (basis := self._basis(site)) is not None:
+                        held[number, site] = what.directions(basis).clone()  # not the whole basis it is a part of
+        self.held = held
+
+    def read(self, site: str, x: Tensor) -> Tensor:
+        """What the site reads in place of x (…, D)."""
+        for number, at, what in self._course:
+            if what.concerns(site) and what.acts(at, self._index()) and (directions := self._directions(number, site, what)) is not None:
+                x = what.replaced(x, directions)
+        return x
+
+    def _directions(self, number: int, site: str, what: SiteIntervention) -> Tensor | None:
+        if what.holds:
+            return self.held.get((number, site))
+        basis = self._basis(site)
+        return None if basis is None else what.directions(basis)
