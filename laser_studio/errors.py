@@ -13,6 +13,8 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── BreakpointError   a breakpoint whose other settings cannot be used
     ├── InterventionError an intervention that cannot be made, or not at that step
     ├── ComparisonError   two runs that cannot be compared
+    ├── WatchError        a watch whose name cannot be used, or one too many
+    ├── BookmarkError     a bookmark that cannot be used, or one too many
     ├── DeviceError       a device that is unknown or not there
     ├── TrainingError     a training run that cannot start, resume or go on
     └── ReportError       an evaluation that cannot be made, or its report not be read
@@ -68,6 +70,14 @@ class InterventionError(LaserStudioError):
 
 class ComparisonError(LaserStudioError):
     """Two runs, or two steps of them, that cannot be compared."""
+
+
+class WatchError(LaserStudioError):
+    """A watch whose name cannot be used, or one too many."""
+
+
+class BookmarkError(LaserStudioError):
+    """A bookmark whose step, name or note cannot be used, or one too many."""
 
 
 class DeviceError(LaserStudioError):

@@ -1,5 +1,6 @@
 """The debugger's engine: sessions, frames, history. Joins model, puzzles and tracker; knows nothing of screens."""
 
+from laser_studio.debugger.bookmarks import Bookmark, Bookmarks
 from laser_studio.debugger.breakpoints import Breakpoint, Breakpoints, Hit
 from laser_studio.debugger.compare import Comparison, Divergence, compare, first_divergence
 from laser_studio.debugger.expressions import Bound, Expression, Scope
@@ -16,10 +17,13 @@ from laser_studio.debugger.interventions import (
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.session import NAMED_CONDITIONS, Session
 from laser_studio.debugger.watched_run import WatchedRun
+from laser_studio.debugger.watches import Watch, Watches
 from laser_studio.debugger.watching import Watcher, WatchLedger, watch
 
 __all__ = [
     "NAMED_CONDITIONS",
+    "Bookmark",
+    "Bookmarks",
     "Bound",
     "Breakpoint",
     "Breakpoints",
@@ -40,9 +44,11 @@ __all__ = [
     "Scope",
     "Session",
     "SiteFrame",
+    "Watch",
     "WatchLedger",
     "WatchedRun",
     "Watcher",
+    "Watches",
     "compare",
     "first_divergence",
     "watch",

@@ -15,7 +15,7 @@ import torch
 from pydantic import field_validator, model_validator
 from torch import Tensor
 
-from laser_studio.debugger.stepping import CycleChange, Schedule
+from laser_studio.debugger.schedule import CycleChange, Schedule
 from laser_studio.errors import InterventionError, LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.linalg import private_generator

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from laser_studio.debugger.bookmarks import Bookmarks
 from laser_studio.debugger.breakpoints import UNTIL, Breakpoints, Hit
 from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.frame_store import FrameStore
@@ -24,9 +25,11 @@ from laser_studio.debugger.keyframes import TravelSettings
 from laser_studio.debugger.machine import Machine
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
+from laser_studio.debugger.schedule import Schedule, Size
 from laser_studio.debugger.spectra import Shares, Spectra
 from laser_studio.debugger.stepper import Stepper
-from laser_studio.debugger.stepping import Schedule, Size
+from laser_studio.debugger.stepping import EVENT, last_stop
+from laser_studio.debugger.watches import Watches
 from laser_studio.errors import InterventionError, PuzzleError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import SavedBytes
@@ -58,7 +61,8 @@ class Session:
     figures computed beside the run. Raises `PuzzleError` where a puzzle does not fit.
 
     `breakpoints` are consulted at every frame that `step` and `run` come to; `stopped_by` tells which of them were hit at the frame
-    where the last of these calls ended, the run's own condition among them.
+    where the last of these calls ended, the run's own condition among them. `watches` are figures to follow over the recorded frames,
+    `bookmarks` places to come back to; neither changes anything of the run.
 
     course: interventions of the run from its start, each carried out when its step is reached; of a branch those that led to it.
     branched_at: the step a branch began at; name: as its owner likes. `puzzle` is the one at the end of all edits.
@@ -105,6 +109,8 @@ class Session:
         self._cursor = 0
         self.breakpoints = Breakpoints(Scope(tuple(self._machine.sites), puzzle.shape))
         self.stopped_by: tuple[Hit, ...] = ()
+        self.watches = Watches(self.breakpoints.scope)
+        self.bookmarks = Bookmarks()
 
     @property
     def frame(self) -> Frame:
@@ -178,29 +184,43 @@ class Session:
 
         No breakpoint stops it; those that were hit on the way are in `stopped_by`. Raises ValueError for another size.
         """
-        return self._on_to(self._schedule.next_end(self._cursor, size))
+        return self._on_to(self.end_after(size))
 
     def back(self, size: Size = "net") -> Frame:
         """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
-        self._cursor = self._schedule.previous_end(self._cursor, size)
+        self._cursor = self.end_before(size)
         self.stopped_by = ()
         return self.frame
 
     def out(self) -> Frame:
         """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
-        return self._on_to(self._schedule.way_out(self._cursor))
+        return self._on_to(self.way_out())
 
-    def run_back(self, until: Condition | str | Expression | None = None) -> Frame:
+    def end_after(self, size: Size) -> int:
+        """Where a step of that size from here ends, be it recorded yet or not. Raises ValueError for another size."""
+        return self._schedule.next_end(self._cursor, size)
+
+    def end_before(self, size: Size) -> int:
+        """Where a step back of that size from here ends."""
+        return self._schedule.previous_end(self._cursor, size)
+
+    def way_out(self) -> int:
+        """Where `out` goes."""
+        return self._schedule.way_out(self._cursor)
+
+    def run_back(
+        self, until: Condition | str | Expression | None = None, *, breakpoints: bool = False, max_steps: int | None = None
+    ) -> Frame:
         """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
 
-        until: as for `run`; None: a reset, a growth, or a change of the answer. Breakpoints are not asked. Raises `ExpressionError`.
+        until: as for `run`; None: a reset, a growth, or a change of the answer. breakpoints: whether to stop also where one of them
+        holds; their hits are not counted. max_steps: to look at so many frames at most. `stopped_by` says what it was. Raises
+        `ExpressionError`.
         """
-        holds = self._condition("reset | grew | answer_changed" if until is None else until)
-        self.stopped_by = ()
-        while self._cursor > 0:
-            self._cursor -= 1
-            if holds is not None and holds(self.frame, self._frames[self._cursor - 1] if self._cursor else None):
-                break
+        until = EVENT if until is None else until
+        asked = self.breakpoints if breakpoints else None
+        said = "" if callable(until) else str(until)
+        self._cursor, self.stopped_by = last_stop(self._frames, self._cursor, self._condition(until), said, asked, max_steps)
         return self.frame
 
     def restore(self, index: int) -> Restored:
@@ -240,8 +260,8 @@ class Session:
         >>> first_divergence(session, branch)                                        # doctest: +SKIP
 
         It has a module tree and a history of its own (what was kept by then is shared by reference) and is a session like any
-        other, so it can be branched again: interventions up to `at` stay in force. Its cursor stands at `at`; breakpoints are taken
-        along, with counts from nothing. This session is not touched. None given: the same run once more.
+        other, so it can be branched again: interventions up to `at` stay in force. Its cursor stands at `at`; breakpoints,
+        watches and bookmarks are taken along, counts begin from nothing. This session is not touched. None given: the same run once more.
 
         Raises IndexError for a step that is not recorded, `InterventionError` for what cannot be done there.
         """
@@ -263,8 +283,12 @@ class Session:
         twin._replay = Replay(twin._fresh_stepper, twin._in_force)
         twin._frames, twin._spectra = self._frames.copy(at + 1), self._spectra.copy(at + 1)
         twin._cursor, twin.stopped_by = at, ()
-        twin.breakpoints = Breakpoints(self.scope)
+        twin.breakpoints, twin.watches, twin.bookmarks = Breakpoints(self.scope), Watches(self.scope), Bookmarks()
         twin.breakpoints.load(self.breakpoints.to_list())
+        for watch in self.watches:
+            twin.watches.add(watch.expression, watch.name)
+        for mark in self.bookmarks:
+            twin.bookmarks.add(mark.step, mark.name, mark.note)
         return twin
 
     def inside(self, index: int) -> tuple[SiteVisit, ...]:

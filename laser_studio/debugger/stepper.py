@@ -20,7 +20,7 @@ from laser_studio.debugger.measures import Cosines, Cycle, Effects, Measures, Pr
 from laser_studio.debugger.reading import Reader
 from laser_studio.debugger.replacing import Replacing
 from laser_studio.debugger.replica import share_weights
-from laser_studio.debugger.stepping import Schedule
+from laser_studio.debugger.schedule import Schedule
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
 from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM, RecursionStep

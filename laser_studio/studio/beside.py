@@ -52,7 +52,7 @@ class Beside:
             other.choose(replace(other.options, beyond=True))
         other.session.seek(min(at, other.session.head))
         while other.session.frame.index < at and not other.finished:
-            other.step()
+            other.pass_on()
             if time.perf_counter() >= until:
                 break
         return other.session.frame.index

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from laser_studio.studio.requests import PageRequest
 
 MOST_BRANCHES = 12  # of one page
+HISTORY_SHARE = 4  # a branch has this part of its run's byte budget
+MOST_HISTORY = 64  # MiB, and no more than so much
 LONGEST_NAME = 40
 MAIN = "main"  # what a run that is no branch is called
 
@@ -143,7 +145,11 @@ def branch_of(run: Run, branched: Session) -> Run:
 
     measured = until(run.measured) or {0: run.options}
     subject: Any = run.subject
-    options = replace(run.options, **{name: getattr(measured[max(measured)], name) for name in ("functional", "gradient", "best")})
+    history = run.options.history if run.course else min(MOST_HISTORY, max(1, run.options.history // HISTORY_SHARE))
+    branched.history_bytes = history << 20
+    options = replace(
+        run.options, history=history, **{name: getattr(measured[max(measured)], name) for name in ("functional", "gradient", "best")}
+    )
     branch = Run(
         branched,
         replace(subject, puzzle=branched.puzzle),

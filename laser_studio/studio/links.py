@@ -7,6 +7,8 @@ A link opens paused, at its step, with the settings its run had at every step::
     change=12~rank=40%~site=layers.0.mlp.down_proj:off  what changes at step 12; `site=NAME` alone: nothing differs there any more
     branch=12~{"kind":"state","state":"L"}            what is done to the run after step 12, as `Intervention.short_json` gives it
     batch=8&beyond=1&functional=1&gradient=1&best=1   options that differ from their defaults
+    history=512                                       the history's byte budget in MiB
+    break=fidelity < 0.9~hits=3&watch=rank&mark=12~name~note   see `marks`
     step=20
 
 Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older links holds four bare values.
@@ -15,7 +17,8 @@ Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older l
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -30,6 +33,7 @@ from laser_studio.studio.controls import (
     number,
     percent,
 )
+from laser_studio.studio.marks import MOST, Marks, read_marks
 from laser_studio.studio.registry import StudioError
 
 __all__ = ["CONTROLS", "OPTIONS", "RunOptions", "SiteView", "TrackerView", "View", "changed", "read_query", "write_query"]
@@ -39,6 +43,7 @@ MAX_CHANGES = 100
 MAX_STEP = 1_000_000
 MAX_INTERVENTIONS = 16
 LONGEST_INTERVENTION = 1_500  # characters
+_NAMED = re.compile(r"^[A-Z]\w+: ")  # the class a problem was found in
 _OLD_CHANGE = ("rank", "min_fidelity", "patience", "refresh")  # the values of a change in links of before, in their order
 
 
@@ -53,7 +58,12 @@ class View:
     step: int = 0
     options: RunOptions = field(default_factory=RunOptions)
     branches: tuple[tuple[int, dict[str, Any]], ...] = ()  # steps and what is done there, not yet checked by the engine
+    marks: Marks = field(default_factory=Marks)
     notices: tuple[str, ...] = ()
+
+    def with_marks(self, marks: Marks) -> View:
+        """The same with other marks."""
+        return replace(self, marks=marks)
 
 
 def read_query(query: str) -> View:
@@ -61,7 +71,8 @@ def read_query(query: str) -> View:
     if not isinstance(query, str) or len(query) > MAX_QUERY:
         return View(notices=("the link is too long to be one of ours: opened with the defaults",))
     try:
-        pairs = parse_qsl(query.lstrip("?"), max_num_fields=MAX_CHANGES + MAX_SITES + MAX_INTERVENTIONS + 32)
+        fields = MAX_CHANGES + MAX_SITES + MAX_INTERVENTIONS + sum(MOST.values()) + 32
+        pairs = parse_qsl(query.lstrip("?"), max_num_fields=fields)
     except ValueError:
         return View(notices=("the link has too many parts to be one of ours: opened with the defaults",))
     given = dict(pairs)
@@ -84,6 +95,9 @@ def read_query(query: str) -> View:
                 options = RunOptions(**(options.to_json() | _read_option(name, given[name])))
             except StudioError as problem:
                 notices.append(f"{_shown(name, given[name])} in the link cannot be used ({_reason(problem)}): left out")
+    refused: list[tuple[str, str, StudioError]] = []
+    marks = read_marks(pairs, refused)
+    notices += [f"{_shown(name, text)} in the link cannot be used ({_reason(problem)}): left out" for name, text, problem in refused]
     changes = _read_changes([value for name, value in pairs if name == "change"][:MAX_CHANGES], tracker, notices)
     branches = _read_branches([value for name, value in pairs if name == "branch"], notices)
     step = 0
@@ -93,7 +107,7 @@ def read_query(query: str) -> View:
             step = int(text)
         else:
             notices.append(f"{_shown('step', text)} in the link is no step: opened at step 0")
-    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, branches, tuple(notices))
+    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, branches, marks, tuple(notices))
 
 
 def write_query(view: View) -> str:
@@ -112,6 +126,7 @@ def write_query(view: View) -> str:
     pairs += [("branch", f"{step}~{json.dumps(what, separators=(',', ':'))}") for step, what in view.branches]
     usual = RunOptions()
     pairs += [(name, str(int(value))) for name, value in view.options.to_json().items() if value != getattr(usual, name)]
+    pairs += view.marks.pairs()
     pairs.append(("step", str(view.step)))
     return urlencode(pairs)
 
@@ -173,7 +188,7 @@ def _read_site(text: str, separator: str) -> dict[str, Any]:
 
 
 def _read_option(name: str, text: str) -> dict[str, Any]:
-    if name == "batch":
+    if name in ("batch", "history"):
         if not (text.isascii() and text.isdigit()):
             raise StudioError("a whole number")
         return {name: text[:4]}
@@ -255,7 +270,7 @@ def _is_step(text: str) -> bool:
 
 
 def _reason(problem: StudioError) -> str:
-    return _clean(str(problem).removeprefix("TrackerView: ").removeprefix("RunOptions: ")[:120])
+    return _clean(_NAMED.sub("", str(problem))[:120])
 
 
 def _default(name: str) -> str:

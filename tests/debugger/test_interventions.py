@@ -24,7 +24,7 @@ from laser_studio.debugger.interventions import (
     read_intervention,
     read_planned,
 )
-from laser_studio.debugger.stepping import CycleChange, Schedule, Size
+from laser_studio.debugger.schedule import CycleChange, Schedule, Size
 from laser_studio.errors import InterventionError
 from laser_studio.puzzles import Puzzle, get_domain
 from tests.debugger.conftest import tiny_model

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from laser_studio.studio.run import Run
 
 MOST_AT_ONCE = 4  # interventions of one branch
-HISTORY_SHARE = 4  # a branch has this part of its parent's byte budget
 
 
 @settings(StudioError)
@@ -56,9 +55,6 @@ def add(context: Context, run: Run, request: AddRequest) -> dict[str, Any]:
     session: Any = run.session
     branched = session.branch(session.frame.index, what)
     try:
-        branched.history_bytes = (
-            max(session.history_bytes // HISTORY_SHARE, 1 << 20) if session.branched_at is None else session.history_bytes
-        )
         branch = branch_of(run, branched)
     except BaseException:
         branched.close()
