@@ -22,6 +22,7 @@ from laser_studio.untrusted.flatten import MAX_NAME, MAX_TENSORS
 
 _NAMES_PER_BYTE = 2.05  # weights and an average of them that has not moved yet may be the same storages; more names are no honest use
 _SLACK_BYTES = 64 * 1024
+_AT_ONCE = threading.BoundedSemaphore(4)  # children
 _CONTAINERS = ("zip", "legacy", "safetensors")
 
 
@@ -109,13 +110,16 @@ def sniff(stream: BinaryIO, called: str) -> None:
 
 
 def _ask(stream: BinaryIO, arguments: list[str], clock_secs: float, longest: int) -> dict[str, Any]:
-    """The child's answer as it comes, or what became of the child as a refusal."""
+    """The child's answer as it comes, or what became of the child as a refusal. A few at a time: many visitors share one memory."""
     stream.seek(0)
     environment = {key: os.environ[key] for key in ("SYSTEMROOT",) if key in os.environ}  # Windows cannot start a process without it
     command = [sys.executable, "-I", "-S", "-B", child.__file__, *arguments]
-    with subprocess.Popen(
-        command, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, close_fds=True
-    ) as process:
+    with (
+        _AT_ONCE,
+        subprocess.Popen(
+            command, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, close_fds=True
+        ) as process,
+    ):
         assert process.stdout is not None
         late = threading.Event()
 
