@@ -9,13 +9,17 @@ import sys
 
 import typer
 
-from laser_studio.cli import bench, evaluation, gradients, puzzles, training
+from laser_studio.cli import bench, checkpoints, evaluation, gradients, puzzles, training
 from laser_studio.errors import LaserStudioError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(help="LASER Studio: train, evaluate and inspect recursive reasoning models.", no_args_is_help=True, add_completion=False)
-for _command in (training.train, training.study, training.reproduce, evaluation.evaluate, evaluation.report, gradients.gradcheck):
+_COMMANDS = (
+    training.train, training.study, training.reproduce, evaluation.evaluate, evaluation.report, gradients.gradcheck,
+    checkpoints.inspect, checkpoints.convert,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(puzzles.app, name="puzzles")
@@ -26,5 +30,6 @@ def main() -> None:
     try:
         app(prog_name="laser-studio")
     except LaserStudioError as error:
-        typer.echo(f"error: {error}", err=True)
+        asks = getattr(error, "needs", None) and "--" not in str(error)  # importing the class would take torch along
+        typer.echo(f"error: {error}{'; `convert` asks for it and writes a checkpoint that tells' if asks else ''}", err=True)
         sys.exit(2)

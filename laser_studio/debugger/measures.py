@@ -20,7 +20,8 @@ from laser_studio.errors import PolicyError
 from laser_studio.laser import find_sites
 from laser_studio.settings import setting, settings
 from laser_studio.trm import TRM
-from laser_studio.trm.layers import drop_casts, hold_casts
+from laser_studio.trm.layers import CosSin, drop_casts, hold_casts
+from laser_studio.trm.recursion import States
 from laser_studio.trm.stablemax import log_stablemax
 
 
@@ -69,7 +70,7 @@ class Cycle:
     """One H cycle to be run again: its start states, what it started from, and where it led; each of one sample, (1, …).
 
     z_H, z_L, x: (1, P + T, D) states at the start and embedded puzzle; end: z_H after the cycle; open_cells: (T,) bool, cells
-    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known.
+    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known; levels: the low states of hier6.
     """
 
     z_H: Tensor
@@ -78,6 +79,12 @@ class Cycle:
     end: Tensor
     open_cells: Tensor
     labels: Tensor
+    levels: tuple[Tensor, ...] = ()
+
+    @property
+    def start(self) -> States:
+        """All states it began with."""
+        return States(self.z_H, self.z_L, self.levels)
 
 
 class Probe:
@@ -86,6 +93,7 @@ class Probe:
     def __init__(self, model: TRM) -> None:
         self.model = share_weights(model).eval()
         self._layers = find_sites(self.model.net)
+        self._cycle = _Cycle(self.model)
 
     @torch.no_grad()
     def effects(self, cycle: Cycle, bases: Mapping[str, Tensor]) -> Effects:
@@ -94,11 +102,11 @@ class Probe:
         One batch does it all: row 0 compresses every site, row 1 + i the i-th of `bases` (D, k) alone.
         """
         rows = 1 + len(bases)
-        z_H, z_L, x = (state.expand(rows, *state.shape[1:]) for state in (cycle.z_H, cycle.z_L, cycle.x))
+        start, x = cycle.start.map(lambda state: state.expand(rows, *state.shape[1:])), cycle.x.expand(rows, *cycle.x.shape[1:])
         hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
-                z_H = self._run(z_H, z_L, x)
+                z_H = self._run(start, x)
             exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
         finally:
             drop_casts(self.model)
@@ -117,8 +125,8 @@ class Probe:
         """
         weights = {name: self._layers[name].weight.detach().requires_grad_() for name in bases}
         with torch.inference_mode(False), torch.enable_grad():
-            parameters = {f"{name}.weight": weight for name, weight in weights.items()}
-            z_H = self._run(cycle.z_H, cycle.z_L, cycle.x, parameters)
+            parameters = {f"model.net.{name}.weight": weight for name, weight in weights.items()}
+            z_H = self._run(cycle.start, cycle.x, parameters)
             log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
             loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -128,19 +136,12 @@ class Probe:
             kept[name] = float((gradient.float() @ basis).double().square().sum())
         return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
 
-    def _run(self, z_H: Tensor, z_L: Tensor, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    def _run(self, start: States, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """z_H after one H cycle, optionally with other weights than the net's own."""
-        rope = self.model.rope(x.shape[1], x.device)
-
-        def net(z: Tensor, injection: Tensor) -> Tensor:
-            if parameters is None:
-                return self.model.net(z, injection, rope)
-            return torch.func.functional_call(self.model.net, dict(parameters), (z, injection, rope))
-
-        injection = z_H + x
-        for _ in range(self.model.config.L_cycles):
-            z_L = net(z_L, injection)
-        return net(z_H, z_L)
+        arguments = start, x, self.model.rope(x.shape[1], x.device)
+        if parameters is None:
+            return self._cycle(*arguments).z_H
+        return torch.func.functional_call(self._cycle, dict(parameters), arguments).z_H
 
     @contextmanager
     def _compressed(self, bases: Mapping[str, Tensor]) -> Iterator[None]:
@@ -159,6 +160,17 @@ class Probe:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class _Cycle(nn.Module):
+    """An H cycle as a module, so that it can be called with other weights."""
+
+    def __init__(self, model: TRM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, start: States, x: Tensor, rope: CosSin | None) -> States:
+        return self.model.cycle(start, x, rope)
 
 
 def _cosine(kept: float, full: float) -> float:

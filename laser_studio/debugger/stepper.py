@@ -20,6 +20,7 @@ from laser_studio.debugger.replica import share_weights
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
 from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM, RecursionStep
+from laser_studio.trm.recursion import States
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class Stepped:
 class Stepper:
     """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
 
-    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: both as the H cycle under way found them.
+    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: all states as the H cycle under way found them.
     """
 
     def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy) -> None:
@@ -52,7 +53,7 @@ class Stepper:
         self.index = 0
         self._carry = self.model.initial_carry(self.reader.batch)
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
-        self.start = (self.z_H, self.z_L)
+        self.start = self._carry.states
 
     @property
     def policy(self) -> LaserPolicy:
@@ -83,7 +84,7 @@ class Stepper:
         self._rest()
         self.index, self._carry = keyframe.index, keyframe.carry
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
-        self.start = (self.z_H, self.z_L)
+        self.start = self._carry.states
         self.tap.restore(keyframe.tap)
         self._loaded = True
 
@@ -105,7 +106,7 @@ class Stepper:
         self.index += 1
         self.z_H, self.z_L = step.z_H, step.z_L
         if step.ends_cycle:
-            self.start = (step.z_H, step.z_L)
+            self.start = States(step.z_H, step.z_L, step.levels)
         return Stepped(step, observed, closed, effects, cosines, beside)
 
     def _next_step(self) -> RecursionStep:
@@ -139,12 +140,13 @@ class Stepper:
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
         batch = self.reader.batch
         cycle = Cycle(
-            z_H=self.start[0][:1],
-            z_L=self.start[1][:1],
+            z_H=self.start.z_H[:1],
+            z_L=self.start.z_L[:1],
             x=self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype),
             end=step.z_H[:1],
             open_cells=~given,
             labels=labels() if labels is not None else batch["inputs"][0],
+            levels=tuple(level[:1] for level in self.start.levels),
         )
         effects = self._probe.effects(cycle, bases) if functional else None
         return effects, self._probe.cosines(cycle, bases) if gradient else None

@@ -151,7 +151,7 @@ class Catalogue:
         if known is not None:
             return known
         model = self.load(name)
-        guessed = guess_task(model.config.seq_len, model.config.vocab_size)
+        guessed = _task(model.details) or guess_task(model.config.seq_len, model.config.vocab_size)
         if guessed is None:
             size = f"{model.config.vocab_size} tokens" + (f" and {model.config.seq_len} cells" if model.config.seq_len else "")
             raise StudioError(f"{name}: no kind of puzzle here has {size}, so there is nothing to run it on")

@@ -62,8 +62,11 @@ class TRMConfig:
     mixer_norm: Literal["sequence", "features"] = setting(
         default="sequence", help="What the norm behind a sequence mixer runs over; officially the sequence, in later nano-trm the features."
     )
-    variant: Literal["trm", "singlez", "hier6", "hrm"] = setting(
-        default="trm", help="Recursion: official TRM; with one state; with six low states; HRM, which has two nets."
+    token_width: int = setting(default=0, low=0, high=1_048_576, unit="features", help="Of lucidrains: inner width of the token mixers.")
+    feature_width: int = setting(default=0, low=0, high=1_048_576, unit="features", help="Of lucidrains: inner width behind them.")
+    variant: Literal["trm", "singlez", "hier6", "hrm", "lucidrains"] = setting(
+        default="trm",
+        help="Recursion: official TRM; with one state; with six low states; HRM, which has two nets; TRM on lucidrains' pre-norm mixers.",
     )
 
     @model_validator(mode="before")
@@ -88,6 +91,8 @@ class TRMConfig:
             raise ValueError("rope_columns needs attention, pos_encodings rope, and hidden_size / num_heads a multiple of 4")
         if self.variant == "hrm" and self.H_layers < 1:
             raise ValueError("an HRM has a second net: give H_layers, at least 1")
+        if self.variant == "lucidrains" and not (self.mlp_t and self.token_width and self.feature_width):
+            raise ValueError("lucidrains' net is a mixer (mlp_t) with widths of its own: give token_width and feature_width")
         if self.variant == "hier6" and self.L_cycles > LOW_STATES:
             raise ValueError(f"hier6 has {LOW_STATES} low states, one per L cycle: L_cycles {self.L_cycles} is too many")
         if self.pos_encodings == "learned" and self.seq_len is None:

@@ -256,6 +256,48 @@ class ReasoningNet(nn.Module):
         return z if injection is None else z + injection, [stage for block in blocks for stage in block.stages(rope)]
 
 
+class PreNormMixer(nn.Module):
+    """One block of lucidrains' MLPMixer1D: x + mix(norm(x)) over the tokens, then over the features; layer norm, GELU, biases.
+
+    Its token mixer is a convolution of width 1 over the tokens there, which is a linear layer over them.
+    """
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        assert config.seq_len is not None  # TRMConfig refuses a mixer without it
+        length, width = config.seq_len + config.prefix_len, config.hidden_size
+        self.token_norm = nn.LayerNorm(width, bias=False)
+        self.token_in = CastLinear(length, config.token_width, bias=True)
+        self.token_out = CastLinear(config.token_width, length, bias=True)
+        self.feature_norm = nn.LayerNorm(width, bias=False)
+        self.feature_in = CastLinear(width, config.feature_width, bias=True)
+        self.feature_out = CastLinear(config.feature_width, width, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
+        across = _layer_norm(x, self.token_norm).transpose(1, 2)  # (B, D, T)
+        x = self.token_out(F.gelu(self.token_in(across))).transpose(1, 2) + x
+        return self.feature_out(F.gelu(self.feature_in(_layer_norm(x, self.feature_norm)))) + x
+
+
+class PreNormNet(nn.Module):
+    """lucidrains' net: the sum of what it is given through pre-norm mixers and a last norm."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PreNormMixer(config) for _ in range(config.L_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, bias=False)
+
+    def forward(self, z: Tensor, injection: Tensor | None, rope: CosSin | None) -> Tensor:  # (B, T, D), (B, T, D) -> (B, T, D)
+        x = z if injection is None else z + injection
+        for layer in self.layers:
+            x = layer(x)
+        return _layer_norm(x, self.norm)
+
+
+def _layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), None, norm.eps)
+
+
 class TwoNets(nn.Module):
     """The two nets of an HRM, each with sites of its own; the recursion applies one at a time."""
 
@@ -263,3 +305,13 @@ class TwoNets(nn.Module):
         super().__init__()
         self.H_level = ReasoningNet(config, config.H_layers)
         self.L_level = ReasoningNet(config, config.L_layers)
+
+
+Net = ReasoningNet | PreNormNet | TwoNets
+
+
+def make_net(config: TRMConfig) -> Net:
+    """The net, or nets, of a variant."""
+    if config.variant == "hrm":
+        return TwoNets(config)
+    return PreNormNet(config) if config.variant == "lucidrains" else ReasoningNet(config, config.L_layers)

@@ -16,8 +16,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laser_studio.trm.config import LOW_STATES, TRMConfig
-from laser_studio.trm.layers import CastLinear, CosSin, ReasoningNet, TwoNets, drop_casts, hold_casts, rope_table, trunc_normal_
-from laser_studio.trm.recursion import States, low_injection, summed, update_high, update_low
+from laser_studio.trm.layers import (
+    CastLinear,
+    CosSin,
+    PreNormNet,
+    ReasoningNet,
+    TwoNets,
+    drop_casts,
+    hold_casts,
+    make_net,
+    rope_table,
+    trunc_normal_,
+)
+from laser_studio.trm.recursion import States, low_injection, net_of, reads, replaced, summed
 
 Batch = Mapping[str, Tensor]
 
@@ -116,7 +127,7 @@ class Embedding(nn.Module):
             x = torch.cat((prefix.view(-1, config.prefix_len, config.hidden_size), x), dim=1)
         if self.positions is not None:
             x = 0.707106781 * (x + self.positions.to(dtype))  # 1/√2 keeps the variance of a sum of two
-        return config.hidden_size**0.5 * x
+        return x if config.variant == "lucidrains" else config.hidden_size**0.5 * x
 
 
 class TRM(nn.Module):
@@ -144,7 +155,7 @@ class TRM(nn.Module):
         self.forward_dtype: torch.dtype = getattr(torch, config.forward_dtype)
         self.embedding = Embedding(config)
         with torch.random.fork_rng(devices=[]):  # nn.Linear's own initialiser draws from the global generator
-            self.net: ReasoningNet | TwoNets = TwoNets(config) if config.variant == "hrm" else ReasoningNet(config, config.L_layers)
+            self.net = make_net(config)
             self.lm_head = CastLinear(config.hidden_size, config.vocab_size)
             self.q_head = CastLinear(config.hidden_size, 2, bias=True)
         self.register_buffer("H_init", torch.empty(config.hidden_size, dtype=self.forward_dtype))
@@ -171,6 +182,11 @@ class TRM(nn.Module):
                 start.copy_(trunc_normal_(torch.empty(start.shape, device=start.device), 1.0, generator))
             if self.config.variant == "singlez":
                 self.H_init.copy_(self.L_init)
+
+    @property
+    def nets(self) -> list[ReasoningNet | PreNormNet]:
+        """What the recursion applies: the one net, or an HRM's two."""
+        return [self.net.H_level, self.net.L_level] if isinstance(self.net, TwoNets) else [self.net]
 
     def initial_carry(self, batch: Batch) -> Carry:
         """A carry at the initial states, halted, so that the next step takes its data from the batch it is given."""
@@ -221,19 +237,10 @@ class TRM(nn.Module):
             rope = self.rope(x.shape[1], x.device)
             states, steps = carry.states, carry.steps + 1
             for h in range(1, config.H_cycles + 1):
-                # No `with` may span a yield: the caller would run under our gradient mode.
-                injection, injected = None, False
-                for l in range(1, config.L_cycles + 1):  # noqa: E741
-                    graded = grad and self._carries_gradient(h, l)
-                    with torch.set_grad_enabled(graded):
-                        if injection is None or graded != injected:
-                            injection, injected = low_injection(config, states, x), graded
-                        states = update_low(config, self.net, states, injection, rope, l)
-                    yield RecursionStep(steps, h, l, states.z_H, states.z_L, levels=states.levels)
-                with torch.set_grad_enabled(grad and h == config.H_cycles):
-                    states = update_high(config, self.net, states, rope)
-                if h < config.H_cycles:
-                    yield RecursionStep(steps, h, "H", states.z_H, states.z_L, levels=states.levels)
+                for l, now in self._cycle(states, x, rope, grad and h == config.H_cycles):  # noqa: E741
+                    states = now
+                    if h < config.H_cycles or l != "H":
+                        yield RecursionStep(steps, h, l, states.z_H, states.z_L, levels=states.levels)
             with torch.set_grad_enabled(grad):
                 outputs = self.read_out(states.z_H)
             levels = tuple(level.detach() for level in states.levels)
@@ -245,21 +252,38 @@ class TRM(nn.Module):
         finally:
             drop_casts(self)
 
-    def _carries_gradient(self, h: int, l: int) -> bool:  # noqa: E741
-        """Whether a low update does: those of the last H cycle; of an HRM only the very last."""
-        return h == self.config.H_cycles and (self.config.variant != "hrm" or l == self.config.L_cycles)
+    def _cycle(
+        self, states: States, x: Tensor, rope: CosSin | None, grad: bool, updates: int | None = None
+    ) -> Iterator[tuple[int | Literal["H"], States]]:
+        """The states after each application of an H cycle. Where it carries gradient all do, of an HRM only the last of each net."""
+        last, injection, injected = self.config.L_cycles if updates is None else updates, None, False
+        for l in range(1, last + 1):  # noqa: E741
+            # No `with` may span a yield: the caller would run under our gradient mode.
+            graded = grad and (self.config.variant != "hrm" or l == last)
+            with torch.set_grad_enabled(graded):
+                if injection is None or graded != injected:
+                    injection, injected = low_injection(self.config, states, x), graded
+                states = self.applied(states, injection, rope, l)
+            yield l, states
+        with torch.set_grad_enabled(grad):
+            states = self.applied(states, None, rope, "H")
+        yield "H", states
 
-    def cycle(self, states: States, x: Tensor, rope: CosSin | None) -> States:
-        """One H cycle from given states and embedded puzzle, its applications unreported; gradient as in a supervision step's last one."""
-        config, grad = self.config, torch.is_grad_enabled()
-        for l in range(1, config.L_cycles + 1):  # noqa: E741
-            with torch.set_grad_enabled(grad and self._carries_gradient(config.H_cycles, l)):
-                states = update_low(config, self.net, states, low_injection(config, states, x), rope, l)
-        return update_high(config, self.net, states, rope)
+    def applied(self, states: States, injection: Tensor | None, rope: CosSin | None, l: int | Literal["H"]) -> States:  # noqa: E741
+        """One application of the net: the l-th low update of an H cycle, with its `low_injection`, or the one that ends it."""
+        z, added = reads(self.config, states, injection, l)
+        return replaced(self.config, states, net_of(self.net, l)(z, added, rope), l)
+
+    def cycle(self, states: States, x: Tensor, rope: CosSin | None, updates: int | None = None) -> States:
+        """One H cycle (of `updates` low updates, where given) on the embedded puzzle x; gradient as in a supervision step's last one."""
+        for _, now in self._cycle(states, x, rope, torch.is_grad_enabled(), updates):
+            end = now
+        return end
 
     def read_out(self, z_H: Tensor) -> Outputs:
         """Both heads on a state z_H (B, P + T, D): the answer's logits (without the prefix) and the two halting values."""
-        q = self.q_head(z_H[:, 0]).float()
+        pooled = z_H.mean(1) if self.config.variant == "lucidrains" else z_H[:, 0]
+        q = self.q_head(pooled).float()
         return Outputs(self.lm_head(z_H)[:, self.config.prefix_len :], q[:, 0], q[:, 1])
 
     def _restart_halted(self, carry: Carry, batch: Batch) -> Carry:

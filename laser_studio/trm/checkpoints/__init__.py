@@ -6,6 +6,7 @@ model is built. What fails is a `CheckpointError` in plain words. The debugger, 
 else in the project reads model files.
 """
 
+from laser_studio.trm.checkpoints.conversion import convert
 from laser_studio.trm.checkpoints.loading import load_checkpoint
 from laser_studio.trm.checkpoints.needs import CheckpointNeeds, Need
 from laser_studio.trm.checkpoints.official import official_name, official_weights, save_official
@@ -15,6 +16,7 @@ from laser_studio.trm.checkpoints.puzzle_rows import known_tasks
 __all__ = [
     "CheckpointNeeds",
     "Need",
+    "convert",
     "known_tasks",
     "load_checkpoint",
     "official_name",

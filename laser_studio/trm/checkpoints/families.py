@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from laser_studio.errors import CheckpointError
-from laser_studio.trm.checkpoints import official
+from laser_studio.trm.checkpoints import lucidrains, nano, official
 from laser_studio.trm.checkpoints.asked import Asked
 from laser_studio.trm.checkpoints.loaded import Loaded
 from laser_studio.trm.checkpoints.payload import Payload
@@ -15,7 +15,11 @@ from laser_studio.trm.checkpoints.words import EXPORT, first, kind_in_words, sho
 
 Reader = Callable[[Path, Payload, Asked], Loaded]
 
-_READERS: tuple[tuple[str, Reader], ...] = ((official.MARK, official.read_official),)
+_READERS: tuple[tuple[str, Reader], ...] = (
+    (official.MARK, official.read_official),
+    (nano.MARK, nano.read_nano),
+    (lucidrains.MARK, lucidrains.read_lucidrains),
+)
 # (part of a name, family, why it cannot be used); the first that fits is told
 _REFUSED = (
     ("dwconv", "URM (or another convolutional relative)", "its blocks mix neighbours by a convolution"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -22,6 +23,8 @@ from laser_studio.trm.checkpoints.places import CONFIG_FILE, find_weights
 from laser_studio.trm.checkpoints.puzzle_rows import choose_rows
 from laser_studio.trm.checkpoints.words import shown
 from laser_studio.trm.model import TRM
+
+T = TypeVar("T")
 
 
 def load_checkpoint(
@@ -63,14 +66,24 @@ def load_checkpoint(
 
 def read_checkpoint(path_or_hub_ref: str | Path, asked: Asked) -> tuple[Path, Loaded]:
     """The file with the weights, and what it holds, checked but not yet a model."""
+    file, loaded = read_source(path_or_hub_ref, asked)
+    return file, _readable(file, lambda: choose_rows(file, loaded, asked))
+
+
+def read_source(path_or_hub_ref: str | Path, asked: Asked) -> tuple[Path, Loaded]:
+    """The same before rows of the puzzle embedding are chosen: a large one is still in the file, on the meta device."""
     if is_reference(path_or_hub_ref):
         path, found = obtain(path_or_hub_ref, asked.on_fetch)
-        file, loaded = read_checkpoint(path, asked)
+        file, loaded = read_source(path, asked)
         return file, replace(loaded, details=loaded.details | {"hub": found.pinned})
     path = Path(path_or_hub_ref)
+    file = _readable(path, lambda: find_weights(path))
+    return file, _readable(file, lambda: _read(file, asked))
+
+
+def _readable(path: Path, read: Callable[[], T]) -> T:
     try:
-        file = find_weights(path)
-        return file, choose_rows(file, _read(file, asked), asked)
+        return read()
     except OSError as failure:
         raise CheckpointError(f"{shown(path.name)} cannot be read: {failure.strerror or 'unknown fault of the disk'}") from None
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from laser_studio.errors import CheckpointError
 
 Assume = Mapping[str, Any] | Literal["official"] | None
-"""Answers to needs by name; "official" takes every proposal; None answers nothing."""
+"""Answers to needs by name; "official" takes every proposal, {"official": True, …} the rest of them; None answers nothing."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ class Answers:
     def __init__(self, assume: Assume) -> None:
         if isinstance(assume, str) and assume != "official":
             raise CheckpointError(f'assume is "official" or a dict of values by name, not {assume[:40]!r}')
-        self._assumed: Mapping[str, Any] = assume if isinstance(assume, Mapping) else {}
-        self._official = assume == "official"
+        self._assumed: dict[str, Any] = dict(assume) if isinstance(assume, Mapping) else {}
+        self._official = assume == "official" or self._assumed.pop("official", False) is True
         self._open: list[Need] = []
         self._used: set[str] = set()
         self.taken: dict[str, Any] = {}
@@ -78,13 +78,11 @@ class Answers:
         """What was asked and not answered."""
         return tuple(self._open)
 
-    def unused(self) -> list[str]:
-        """Assumptions nobody asked for."""
-        return [name for name in self._assumed if name not in self._used]
-
-    def rest(self) -> dict[str, Any]:
-        """Assumptions nobody asked for, with their values; they count as answers from here on."""
-        left = {name: self._assumed[name] for name in self.unused()}
+    def rest(self, fields: Collection[str], needs: Sequence[Need]) -> dict[str, Any]:
+        """Assumptions nobody asked for, which must be among `fields`; they count as answers. `needs`: what the refusal proposes."""
+        left = {name: value for name, value in self._assumed.items() if name not in self._used}
+        if odd := [str(name)[:40] for name in left if name not in fields]:
+            raise CheckpointError(f"nothing is called {', '.join(odd[:5])} here: assume {', '.join(n.name for n in needs) or 'nothing'}")
         self._used |= set(left)
         self.taken |= left
         return left

@@ -183,10 +183,7 @@ def _architecture(file: Path, tensors: Mapping[str, Tensor], variant: str, asked
         answers.know(key, value)
     needs = [need for need in _needs(variant, tokens.shape[0], mixer=mixer, prefix=bool(ndim), yaml=bool(given)) if need.name not in known]
     arch = known | {need.name: answers.ask(need) for need in needs}
-    settings = {item.name for item in fields(TRMConfig)}
-    if odd := [key for key in answers.unused() if key not in settings]:
-        raise CheckpointError(f"nothing is called {first(odd)} here: assume {first(need.name for need in needs) or 'nothing'}")
-    arch |= answers.rest()
+    arch |= answers.rest([item.name for item in fields(TRMConfig)], needs)
     if answers.open:
         raise CheckpointNeeds(_asking(answers.open, name, bool(given)), answers.open)
     return arch
@@ -278,12 +275,14 @@ def save_official(model: TRM, folder: str | Path, *, step: int = 0) -> Path:
     """
     config, folder = model.config, Path(folder)
     plain = TRMConfig(vocab_size=2)
+    if config.variant not in _MODULES.values():
+        raise CheckpointError(f"the official code has no {config.variant} model: it cannot be written in its format")
     own = [name for name in ("mixer_norm", "rope_columns", "rope_grid") if getattr(config, name) != getattr(plain, name)]
     if own:
         raise CheckpointError(f"the official code has no {', '.join(own)}: this model cannot be written in its format")
     module = {variant: name for name, variant in reversed(_MODULES.items())}[config.variant]
     kind = "HierarchicalReasoningModel_ACTV1" if config.variant == "hrm" else "TinyRecursiveReasoningModel_ACTV1"
-    left_out = {"variant", "mixer_norm", "rope_columns", "rope_grid", *_NOT_OF_THE_YAML}
+    left_out = {"variant", "mixer_norm", "rope_columns", "rope_grid", "token_width", "feature_width", *_NOT_OF_THE_YAML}
     if config.variant == "hrm":
         left_out |= {"puzzle_emb_len", "no_ACT_continue"}
     arch = {item.name: getattr(config, item.name) for item in fields(TRMConfig) if item.name not in left_out}

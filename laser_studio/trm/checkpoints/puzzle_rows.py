@@ -22,6 +22,7 @@ from laser_studio.trm.checkpoints.words import first, shown
 
 IDENTIFIERS_FILE = "identifiers.json"
 EMBEDDING = "embedding.puzzles"
+_NAME_LENGTH = 8  # of an ARC task's, which may be digits alone
 _BLANK_WARNING = "row 0 is the blank puzzle identifier: a model trained on ARC solves nothing with it, choose a trained task"
 
 
@@ -67,7 +68,7 @@ def _number(file: Path, task: str | int | None) -> int:
     if isinstance(task, int) and not isinstance(task, bool):
         return task
     names = known_tasks(file)
-    if str(task).isdecimal() and str(task) not in names:
+    if str(task).isdecimal() and not (names and len(str(task)) == _NAME_LENGTH):
         return int(str(task)[:18])
     if not names:
         raise CheckpointError(f"no {IDENTIFIERS_FILE} beside {shown(file.name)}: put the data set's there, or give the task's number")
