@@ -18,7 +18,7 @@ from torch import Tensor
 from laser_studio.errors import CheckpointError
 from laser_studio.trm.checkpoints.asked import Asked
 from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
-from laser_studio.trm.checkpoints.needs import CheckpointNeeds, Need
+from laser_studio.trm.checkpoints.needs import HOW, CheckpointNeeds, Need
 from laser_studio.trm.checkpoints.payload import Payload
 from laser_studio.trm.checkpoints.weights import choose_weights
 from laser_studio.trm.checkpoints.words import first, shown
@@ -97,7 +97,7 @@ def read_lucidrains(file: Path, payload: Payload, asked: Asked) -> Loaded:
     config |= {need.name: asked.answers.ask(need) for need in _NEEDS}
     config |= asked.answers.rest([item.name for item in fields(TRMConfig)], _NEEDS)
     if asked.answers.open:
-        raise CheckpointNeeds(f"{name} does not tell {', '.join(map(str, asked.answers.open))}: say them", asked.answers.open)
+        raise CheckpointNeeds(f"{name} does not tell {', '.join(map(str, asked.answers.open))}: {HOW}", asked.answers.open)
     if prefix:
         tensors["embedding.puzzles"] = registers.reshape(1, -1)
     if "q_head.weight" in tensors:  # one value without bias: whether to stop; going on is 0
