@@ -21,7 +21,7 @@ from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
 from laser_studio.trm.checkpoints.needs import HOW, CheckpointNeeds, Need
 from laser_studio.trm.checkpoints.payload import Payload
 from laser_studio.trm.checkpoints.weights import choose_weights
-from laser_studio.trm.checkpoints.words import first, shown
+from laser_studio.trm.checkpoints.words import first, shape_in_words, shown
 from laser_studio.trm.config import TRMConfig
 
 MARK = "input_embed.weight"
@@ -75,7 +75,9 @@ def read_lucidrains(file: Path, payload: Payload, asked: Asked) -> Loaded:
     assert first_mixer[0] is not None and first_mixer[1] is not None
     registers = tensors.pop("registers", torch.empty(0, tokens.shape[1]))
     original.pop("registers", None)
-    prefix = registers.shape[0] if registers.ndim == 2 else 0
+    if registers.ndim != 2 or registers.shape[1] != tokens.shape[1]:
+        raise CheckpointError(f"{name}: register_tokens is {shape_in_words(registers.shape)}, the tokens are {tokens.shape[1]} wide")
+    prefix = registers.shape[0]
     length = agreed(first_mixer[0].shape[1] - prefix, asked.seq_len, name)
     config: dict[str, Any] = {
         "variant": "lucidrains",
