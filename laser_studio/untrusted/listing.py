@@ -20,7 +20,9 @@ from laser_studio.untrusted.descriptions import ITEM_BYTES, span, whole_numbers
 from laser_studio.untrusted.faults import SENTENCES, shown
 from laser_studio.untrusted.flatten import MAX_NAME, MAX_TENSORS
 
+_NAMES_PER_BYTE = 2.05  # weights and an average of them that has not moved yet may be the same storages; more names are no honest use
 _SLACK_BYTES = 64 * 1024
+_AT_ONCE = threading.BoundedSemaphore(4)  # children
 _CONTAINERS = ("zip", "legacy", "safetensors")
 
 
@@ -108,13 +110,16 @@ def sniff(stream: BinaryIO, called: str) -> None:
 
 
 def _ask(stream: BinaryIO, arguments: list[str], clock_secs: float, longest: int) -> dict[str, Any]:
-    """The child's answer as it comes, or what became of the child as a refusal."""
+    """The child's answer as it comes, or what became of the child as a refusal. A few at a time: many visitors share one memory."""
     stream.seek(0)
     environment = {key: os.environ[key] for key in ("SYSTEMROOT",) if key in os.environ}  # Windows cannot start a process without it
     command = [sys.executable, "-I", "-S", "-B", child.__file__, *arguments]
-    with subprocess.Popen(
-        command, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, close_fds=True
-    ) as process:
+    with (
+        _AT_ONCE,
+        subprocess.Popen(
+            command, stdin=stream, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, close_fds=True
+        ) as process,
+    ):
         assert process.stdout is not None
         late = threading.Event()
 
@@ -160,7 +165,7 @@ def _believed(reply: dict[str, Any], state: os.stat_result, called: str) -> List
         if size != span(shape, stride) * ITEM_BYTES[dtype] or start + size > state.st_size or tensor.bytes > state.st_size:
             raise ValueError(name)
     claimed = sum(tensor.bytes for tensor in tensors.values())
-    if claimed > state.st_size * 1.05 + _SLACK_BYTES:
+    if claimed > state.st_size * _NAMES_PER_BYTE + _SLACK_BYTES:
         what = f"{claimed:,} bytes of tensors in a file of {state.st_size:,}"
         raise CheckpointError(f"{called} {SENTENCES['claims'].format(what)}")
     odd = {name: shown(str(kind)) for name, kind in reply["odd"].items()}

@@ -152,3 +152,11 @@ def test_the_session_goes_on(folder: Path) -> None:
     after = load_checkpoint(kept, device="cpu").state_dict()
     assert all(torch.equal(value, after[name]) for name, value in sound.items())
     assert not before or len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_the_documented_answers(repository: Path) -> None:
+    """docs/safety.md shows every attack, in a row with its answer (scripts/tabulate_attacks.py writes them)."""
+    rows = [line for line in (repository / "docs/safety.md").read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+    for attack in ATTACKS:
+        (row,) = [row for row in rows if attack.name in row.split(" | ")[0].removeprefix("| ").split("; ")]
+        assert attack.answer in row.replace("&lt;", "<")

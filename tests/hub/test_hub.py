@@ -5,14 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from laser_studio.errors import CheckpointError, HubError
-from laser_studio.hub import HubReference, fetch, is_reference, look_up, parse, transfer
+from laser_studio.hub import HubCheckpoint, HubReference, Progress, fetch, is_reference, look_up, parse, transfer
+from laser_studio.trm import load_checkpoint, save_checkpoint
 from tests.hub.server import COMMIT, OLDER, Hub, checksum, serve
 from tests.trm.helpers import small_model, write_official
 
@@ -243,3 +248,50 @@ def test_the_stand_in_names_files_as_the_hub_does() -> None:
     # git hash-object of the same bytes
     assert checksum(b"hello\n") == "ce013625030ba8dba906f756967f9e9ca394464a"
     assert issubclass(HubError, CheckpointError)
+
+
+def test_a_model_of_the_hub(hub: Hub, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    told: list[str] = []
+    progress: list[int] = []
+
+    @contextmanager
+    def on_fetch(found: HubCheckpoint) -> Iterator[Progress]:
+        told.append(str(found))
+        assert not cache.exists() or not list(cache.rglob("step_7"))  # nothing is fetched before its size is told
+        yield lambda done, total: progress.append(done)
+
+    model = load_checkpoint("hf://owner/name", device="cpu", on_fetch=on_fetch)
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in small_model().state_dict().items())
+    assert model.details["hub"] == f"hf://owner/name/step_7@{COMMIT}" and model.details["hub"] in told[0] and len(progress) > 2
+    again = load_checkpoint(Path(model.details["hub"]), device="cpu")
+    assert again.details["hub"] == model.details["hub"]
+
+
+def test_the_command_line_shows_size_commit_and_progress(hub: Hub, tmp_path: Path, repository: Path) -> None:
+    """As it is started: with the address of the Hub and the place of its cache in the environment."""
+    save_checkpoint(small_model(vocab_size=8, seq_len=36), tmp_path / "own")
+    hub.files[COMMIT] = {file.name: file.read_bytes() for file in (tmp_path / "own").iterdir()}
+    surroundings = {**os.environ, "PYTHONPATH": str(repository), "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
+    command = [
+        sys.executable,
+        "-m",
+        "laser_studio",
+        "evaluate",
+        "hf://owner/name",
+        "--task",
+        "sudoku-6x6",
+        "--puzzles",
+        "2",
+        "--device",
+        "cpu",
+    ]
+    ended = subprocess.run(command, cwd=repository, env=surroundings, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    assert f"hf://owner/name/model.safetensors@{COMMIT} (" in ended.stderr and "to download" in ended.stderr and "100%" in ended.stderr
+    assert "held-out puzzles" in ended.stdout
+    unknown = subprocess.run(
+        [*command[:4], "hf://owner/name@nightly"], cwd=repository, env=surroundings, capture_output=True, text=True, timeout=120
+    )
+    assert unknown.returncode == 2 and unknown.stderr.startswith("error: owner/name has no revision 'nightly'")
+    assert len(unknown.stderr.splitlines()) == 1
