@@ -170,6 +170,7 @@ def main() -> None:
             branch.close()
         del branch, states
         branches.clear()
+        run.restore(targets[-1])  # what a replay holds depends on where it stands
         gc.collect()
         give_back_freed()
         held.append((live_bytes(), resident_bytes()))

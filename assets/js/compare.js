@@ -36,11 +36,16 @@ const comparing = {
     if (!family.some((one) => one.id === before)) this.key = ""; // another model or puzzle: nothing of this page's
     else if (this.key === `branch:${store.run}`) this.key = `branch:${before}`; // B was opened: the two change places
     this.about = null;
+  },
+
+  /** A row for every site that one of the two has, A's first. */
+  buildRows(store) {
     this.rows.clear();
     $("compare-rows").replaceChildren();
-    for (const site of store.sites) {
+    const mine = store.sites.map(({ name, label: text }) => [name, text]);
+    for (const [name, text] of new Map([...mine, ...this.about.sites])) {
       const node = make("div", {}, $("compare-rows"));
-      this.rows.set(site.name, Array.from({ length: 6 }, (_, i) => make("span", { cls: i ? "num" : "", text: i ? NONE : site.label }, node)));
+      this.rows.set(name, Array.from({ length: 6 }, (_, i) => make("span", { cls: i ? "num" : "", text: i ? NONE : text }, node)));
     }
   },
 
@@ -56,6 +61,8 @@ const comparing = {
 
   tell(store) {
     if (!views.shows("compare")) return;
+    const list = branches.of(store)?.list;
+    if (list && this.key.startsWith("branch:") && !list.some((one) => this.key === `branch:${one.id}`)) this.with(""); // it was deleted
     this.offer(store);
     const possible = branches.possible(store);
     hide($("compare-body"), !this.key);
@@ -119,6 +126,7 @@ const comparing = {
       if (player.store !== store || key !== this.key) return true;
       if (!about) { this.key = ""; $("compare-with").value = ""; redraw(); return false; }
       this.about = about;
+      this.buildRows(store);
       $("compare-with").value = key;
     }
     const known = { key, version: this.version, points: this.points.size, curve: !player.playing };

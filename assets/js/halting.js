@@ -10,8 +10,8 @@ const halting = {
     this.place = { left, right, width };
     const x = (t) => left + (t / store.span) * (width - left - right);
     const y = (value) => top + (1 - value) * (height - top - bottom);
-    const every = Math.max(1, Math.ceil(store.span / store.supervision / ((width - left) / 12)));
-    for (let s = 0; s * store.supervision <= store.span; s += every) upright(context, Math.round(x(s * store.supervision)) + 0.5, top, height - bottom);
+    const supervisions = store.supervisionAt(store.span).s, every = Math.max(1, Math.ceil(supervisions / ((width - left) / 12)));
+    for (let s = 1; s <= supervisions + 1; s += every) upright(context, Math.round(x(Math.min(store.span, store.beginOf(s)))) + 0.5, top, height - bottom);
     for (const value of [0, 0.5, 1]) {
       rule(context, y(value), left, width - right, value === 0.5 ? { colour: ink.muted, dash: [4, 3] } : {});
       label(context, value === 0.5 ? ".5" : `${value}`, left - 5, y(value), { align: "right", size: 9.5 });

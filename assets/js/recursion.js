@@ -4,26 +4,7 @@ const MOST_DOTS = 120; // per supervision step; a longer cycle is drawn as a bar
 
 const recursion = {
   build(store) {
-    const { H_cycles, L_cycles } = store.model;
-    const track = $("track");
-    track.replaceChildren();
-    this.cycles = [];
-    const dots = H_cycles * (L_cycles + 1) <= MOST_DOTS;
-    track.classList.toggle("bars", !dots);
-    if (!dots) {
-      this.fill = make("i", {}, make("div", { cls: "long" }, track));
-    } else {
-      for (let h = 1; h <= H_cycles; h++) {
-        const cycle = make("div", { cls: "cycle" }, track);
-        make("span", { cls: "name", text: watched.on(store) ? "forward" : `H${h}` }, cycle);
-        const row = make("div", { cls: "dots" }, cycle);
-        const marks = [];
-        for (let l = 1; l <= L_cycles + 1; l++) marks.push(make("i", { cls: l > L_cycles ? "last" : "" }, row));
-        make("span", { cls: "zl", text: watched.on(store) ? "its steps" : "z_L" }, cycle);
-        make("span", { cls: "zh", text: watched.on(store) ? "" : "z_H" }, cycle);
-        this.cycles.push({ node: cycle, marks });
-      }
-    }
+    this.buildTrack(store, store.cyclesOf(1));
 
     const map = $("site-map");
     map.replaceChildren();
@@ -45,26 +26,54 @@ const recursion = {
     }
   },
 
+  /** The track of a supervision step of such H cycles; most runs have the same all along. */
+  buildTrack(store, cycles) {
+    this.shape = `${cycles}`;
+    const track = $("track");
+    track.replaceChildren();
+    this.cycles = [];
+    const steps = cycles.reduce((sum, updates) => sum + updates + 1, 0), dots = steps <= MOST_DOTS;
+    track.classList.toggle("bars", !dots);
+    if (!dots) {
+      this.fill = make("i", {}, make("div", { cls: "long" }, track));
+    } else {
+      cycles.forEach((updates, i) => {
+        const cycle = make("div", { cls: "cycle" }, track);
+        make("span", { cls: "name", text: watched.on(store) ? "forward" : `H${i + 1}` }, cycle);
+        const row = make("div", { cls: "dots" }, cycle);
+        const marks = [];
+        for (let l = 1; l <= updates + 1; l++) marks.push(make("i", { cls: l > updates ? "last" : "" }, row));
+        make("span", { cls: "zl", text: watched.on(store) ? "its steps" : "z_L" }, cycle);
+        make("span", { cls: "zh", text: watched.on(store) ? "" : "z_H" }, cycle);
+        this.cycles.push({ node: cycle, marks });
+      });
+    }
+  },
+
   draw(store) {
     const { frame, model, settings } = store;
     const { s, h, l } = frame;
-    const place = l === "H" ? model.L_cycles + 1 : l;
-    const spot = s === 0 ? 0 : (h - 1) * (model.L_cycles + 1) + place;
+    const cycles = store.cyclesOf(s), before = cycles.slice(0, Math.max(0, h - 1)).reduce((sum, updates) => sum + updates + 1, 0);
+    if (this.shape !== `${cycles}`) this.buildTrack(store, cycles);
+    const spot = s === 0 ? 0 : before + (l === "H" ? cycles[h - 1] + 1 : l);
     if (this.cycles.length) {
+      let first = 1;
       this.cycles.forEach(({ node, marks }, cycle) => {
         node.classList.toggle("now", spot > 0 && cycle + 1 === h);
+        const begins = first;
+        first += marks.length;
         marks.forEach((mark, m) => {
-          const here = cycle * marks.length + m + 1;
+          const here = begins + m;
           mark.classList.toggle("done", here <= spot);
           mark.classList.toggle("now", here === spot);
         });
       });
     } else {
-      dress(this.fill, "width", `${(100 * spot) / (model.H_cycles * (model.L_cycles + 1))}%`);
+      dress(this.fill, "width", `${(100 * spot) / cycles.reduce((sum, updates) => sum + updates + 1, 0)}%`);
     }
     const address = watched.on(store) ? watched.address(frame) : s === 0
       ? `before the first of ${model.halt_max_steps} supervision steps`
-      : `supervision ${s} ${s > model.halt_max_steps ? `past ${model.halt_max_steps}` : `of ${model.halt_max_steps}`} · H ${h} of ${model.H_cycles} · ${l === "H" ? "z_H" : `L ${l} of ${model.L_cycles}`}`;
+      : `supervision ${s} ${s > model.halt_max_steps ? `past ${model.halt_max_steps}` : `of ${model.halt_max_steps}`} · H ${h} of ${cycles.length} · ${l === "H" ? "z_H" : `L ${l} of ${cycles[h - 1]}`}`;
     say($("address"), address);
     mark($("track"), "aria-label", `Recursion track: ${address}`);
 

@@ -15,6 +15,8 @@ class Store {
     this.position = new Map(this.sites.map((site, position) => [site.name, position]));
     this.cycle = this.model.L_cycles + 1; // steps of an H cycle
     this.supervision = this.model.H_cycles * this.cycle;
+    // Runs of equal supervision steps: the step each begins after, its first supervision step, L updates per H cycle.
+    this.segments = opened.schedule ?? [[0, 1, Array(this.model.H_cycles).fill(this.model.L_cycles)]];
     this.selected = null;
     this.ledger = "history";
     this.spectra = noSpectra("");
@@ -23,6 +25,22 @@ class Store {
     this.notesKnown = 0;
     this.clear(0);
     this.take(opened);
+  }
+
+  /** L updates of each H cycle of supervision step s. */
+  cyclesOf(s) { return this.segments.findLast(([, first]) => first <= Math.max(1, s))[2]; }
+
+  /** The supervision step that step t lies in, and the step it begins after. */
+  supervisionAt(t) {
+    const [start, first, cycles] = this.segments.findLast(([begins]) => begins < t) ?? this.segments[0];
+    const each = cycles.reduce((sum, updates) => sum + updates + 1, 0), done = Math.max(0, Math.floor((t - 1 - start) / each));
+    return { s: first + done, begins: start + done * each };
+  }
+
+  /** The step that supervision step s begins after. */
+  beginOf(s) {
+    const [start, first, cycles] = this.segments.findLast(([, one]) => one <= s) ?? this.segments[0];
+    return start + (s - first) * cycles.reduce((sum, updates) => sum + updates + 1, 0);
   }
 
   /** Nothing recorded; `start` is the first step that will be, 0 but in a part of a run. */

@@ -3,10 +3,11 @@
 
 /** Supervision step, H cycle and L cycle of a step; the z_H update is "H", step 0 has none. */
 function addressOf(store, t) {
-  const { H_cycles: cycles, L_cycles: inner } = store.model;
-  if (!(t > 0) || !cycles) return [null, null, null];
-  const each = inner + 1, place = (t - 1) % (cycles * each);
-  return [Math.floor((t - 1) / (cycles * each)) + 1, Math.floor(place / each) + 1, place % each === inner ? "H" : (place % each) + 1];
+  if (!(t > 0) || !store.model.H_cycles) return [null, null, null];
+  const { s, begins } = store.supervisionAt(t), cycles = store.cyclesOf(s);
+  let place = t - begins, h = 0;
+  while (place > cycles[h] + 1) place -= cycles[h++] + 1;
+  return [s, h + 1, place > cycles[h] ? "H" : place];
 }
 
 /** A line per step; `named` are a column's name and how to find it in a part. */

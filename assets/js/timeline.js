@@ -17,10 +17,10 @@ const timeline = {
     const top = (n) => head + n * lane;
     const base = (n) => top(n) + lane - 5;
     const now = store.frame.index;
-    const per = store.model.H_cycles * (store.model.L_cycles + 1);
 
     context.lineWidth = 1;
-    const supervisions = Math.round(store.span / per);
+    const supervisions = store.supervisionAt(store.span).s;
+    const edge = (s) => x(Math.min(store.span, store.beginOf(s + 1)));
     const every = Math.max(1, Math.ceil(supervisions / Math.max(1, (width - left) / (supervisions > 99 ? 44 : supervisions > 40 ? 34 : 26))));
     const current = store.frame.s, names = []; // [text, place, whether it is where we are]
     if (watched.on(store)) stepTicks(context, store, x, width, 9, { wanted: 8, size: 9.5 }); // forwards may differ in length
@@ -28,11 +28,11 @@ const timeline = {
       if (watched.on(store) || s % every && s !== supervisions) continue;
       context.strokeStyle = ink.line;
       context.beginPath();
-      context.moveTo(Math.round(x(s * per)) + 0.5, 4);
-      context.lineTo(Math.round(x(s * per)) + 0.5, height);
+      context.moveTo(Math.round(edge(s)) + 0.5, 4);
+      context.lineTo(Math.round(edge(s)) + 0.5, height);
       context.stroke();
       if (s < supervisions && (s + every <= supervisions || s === 0)) {
-        const middle = x((s + Math.min(every, supervisions - s) / 2) * per);
+        const middle = (edge(s) + edge(s + Math.min(every, supervisions - s))) / 2;
         names.push([`s${s + 1}`, middle, current - 1 >= s && current - 1 < s + every]);
       }
     }

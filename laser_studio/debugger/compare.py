@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from laser_studio.debugger.frames import Frame, SiteFrame
+from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.session import Session
 from laser_studio.errors import ComparisonError
 from laser_studio.laser.linalg import principal_angles
@@ -82,17 +82,36 @@ class Divergence:
     checked: int = -1
 
 
-def compare(a: Session, b: Session, index: int) -> Comparison:
-    """Both runs after step `index`. Raises `ComparisonError` where they cannot be compared, IndexError for a step one has not recorded."""
+class AngleMemo:
+    """The angles found last at each site: bases turn once per window, so neighbouring steps mostly have the same. Holds those bases."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[Tensor, Tensor, Angles]] = {}
+
+    def angles(self, site: str, mine: Tensor, theirs: Tensor) -> Angles:
+        """Between two bases (D, k) and (D, k′)."""
+        known = self._found.get(site)
+        if known is None or known[0] is not mine or known[1] is not theirs:
+            found = principal_angles(mine, theirs)
+            known = self._found[site] = mine, theirs, Angles(float(found.max()), float(found.mean()))
+        return known[2]
+
+
+def compare(a: Session, b: Session, index: int, *, memo: AngleMemo | None = None) -> Comparison:
+    """Both runs after step `index`; `memo`: of the comparison before, where there are many.
+
+    Raises `ComparisonError` where they cannot be compared, IndexError for a step one has not recorded.
+    """
     check_comparable(a, b)
     one, other = a.state(index), b.state(index)
     bases = ({name: snapshot.basis for name, snapshot in state.trackers.items()} for state in (one, other))
     mine, theirs = bases
+    memo = memo or AngleMemo()
     names = [*a.sites, *(name for name in b.sites if name not in a.sites)]
     return Comparison(
         index=index,
         cells=_differing(one.frame, other.frame),
-        sites={name: _site(one.frame.sites.get(name), other.frame.sites.get(name), mine.get(name), theirs.get(name)) for name in names},
+        sites={name: _site(name, one.frame, other.frame, mine.get(name), theirs.get(name), memo) for name in names},
         kl=kl_of(a, b, one.z_H, other.z_H),
         halting=Halting(one.frame.q_halt, other.frame.q_halt),
     )
@@ -140,25 +159,20 @@ def _differing(one: Frame, other: Frame) -> tuple[int, ...]:
     return tuple(cell for cell, (a, b) in enumerate(zip(one.answer, other.answer, strict=True)) if a != b)
 
 
-def _site(a: SiteFrame | None, b: SiteFrame | None, mine: Tensor | None, theirs: Tensor | None) -> SiteComparison:
-    fidelity = [None if site is None else site.fidelity for site in (a, b)]
+def _site(name: str, one: Frame, other: Frame, mine: Tensor | None, theirs: Tensor | None, memo: AngleMemo) -> SiteComparison:
+    fidelities = [None if (site := frame.sites.get(name)) is None else site.fidelity for frame in (one, other)]
+    a, b = fidelities
+    angles = None
+    if mine is not None and theirs is not None and len(mine) == len(theirs) and mine.shape[1] and theirs.shape[1]:
+        angles = Angles(0.0, 0.0) if mine is theirs else memo.angles(name, mine, theirs)
     return SiteComparison(
-        a=fidelity[0],
-        b=fidelity[1],
-        difference=None if fidelity[0] is None or fidelity[1] is None else fidelity[1] - fidelity[0],
+        a=a,
+        b=b,
+        difference=None if a is None or b is None else b - a,
         rank_a=0 if mine is None else mine.shape[1],
         rank_b=0 if theirs is None else theirs.shape[1],
-        angles=_angles(mine, theirs),
+        angles=angles,
     )
-
-
-def _angles(mine: Tensor | None, theirs: Tensor | None) -> Angles | None:
-    if mine is None or theirs is None or len(mine) != len(theirs) or not mine.shape[1] or not theirs.shape[1]:
-        return None
-    if mine is theirs:
-        return Angles(0.0, 0.0)
-    angles = principal_angles(mine, theirs)
-    return Angles(float(angles.max()), float(angles.mean()))
 
 
 @torch.no_grad()

@@ -60,6 +60,11 @@ class Schedule:
             self._change(change)
 
     @property
+    def segments(self) -> list[tuple[int, int, Cycles]]:
+        """Runs of equal supervision steps: the net application each begins after, its first supervision step, L updates per H cycle."""
+        return [(segment.start, segment.s, segment.cycles) for segment in self._segments]
+
+    @property
     def length(self) -> int:
         """Net applications up to the trained depth."""
         segment = next(each for each in reversed(self._segments) if each.s <= self._trained + 1)

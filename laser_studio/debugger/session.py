@@ -65,8 +65,8 @@ class Session:
     `bookmarks` places to come back to; neither changes anything of the run.
 
     course: interventions of the run from its start, each carried out when its step is reached; of a branch those that led to it.
-    branched_at: the step a branch began at; name: as its owner likes. `puzzle` is the one at the end of all edits.
-    Raises `InterventionError` for an intervention that fits no run of this model and puzzle.
+    schedule: the order of its net applications. branched_at: the step a branch began at; name: as its owner likes. `puzzle` is the
+    one at the end of all edits. Raises `InterventionError` for an intervention that fits no run of this model and puzzle.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class Session:
         self.branched_at: int | None = None
         self.course = tuple(sorted(course, key=lambda planned: planned.at))
         self.puzzle = edited(puzzle, self.course)
-        self._schedule = Schedule(model.config, scheduled(self.course))
+        self.schedule = Schedule(model.config, scheduled(self.course))
         self._puzzles = (puzzle, *companions)  # as the run begins with them
         self.companions = tuple(companions)
         self.measures = measures or Measures()
@@ -130,7 +130,7 @@ class Session:
     @property
     def length(self) -> int:
         """Steps of a run to the trained depth: halt_max_steps supervision steps of all their net applications."""
-        return self._schedule.length
+        return self.schedule.length
 
     @property
     def batch(self) -> int:
@@ -198,15 +198,15 @@ class Session:
 
     def end_after(self, size: Size) -> int:
         """Where a step of that size from here ends, be it recorded yet or not. Raises ValueError for another size."""
-        return self._schedule.next_end(self._cursor, size)
+        return self.schedule.next_end(self._cursor, size)
 
     def end_before(self, size: Size) -> int:
         """Where a step back of that size from here ends."""
-        return self._schedule.previous_end(self._cursor, size)
+        return self.schedule.previous_end(self._cursor, size)
 
     def way_out(self) -> int:
         """Where `out` goes."""
-        return self._schedule.way_out(self._cursor)
+        return self.schedule.way_out(self._cursor)
 
     def run_back(
         self, until: Condition | str | Expression | None = None, *, breakpoints: bool = False, max_steps: int | None = None
@@ -277,7 +277,7 @@ class Session:
         twin._policies = {step: policy for step, policy in self._policies.items() if step <= at}
         twin._measures = {step: measures for step, measures in self._measures.items() if step <= at}
         twin.measures = twin._in_force(at)[1]
-        twin._schedule = Schedule(self.model.config, scheduled(course))
+        twin.schedule = Schedule(self.model.config, scheduled(course))
         twin._machine = twin._machine_at(at, self._machine, given)
         twin.puzzle = edited(self._puzzles[0], course)
         twin._replay = Replay(twin._fresh_stepper, twin._in_force)
@@ -361,7 +361,7 @@ class Session:
             self._replay.close()
             self.epoch += 1
             if self.policy.refresh != "step":  # a window that is replayed is measured whole
-                opened = self._schedule.begun(opened, self.policy.refresh)
+                opened = self.schedule.begun(opened, self.policy.refresh)
         self._policies = {step: old for step, old in self._policies.items() if step < self._cursor}
         self._policies[self._cursor] = policy
         self._measures = {step: old for step, old in self._measures.items() if step < opened} | {opened: self.measures}

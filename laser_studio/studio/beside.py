@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +26,10 @@ _VERSIONS = itertools.count(1)
 
 
 class Beside:
-    """`run` is the page's, `other` what it is compared with; `key` names it, `own` is true where the other run lives for this alone."""
+    """`run` is the page's, `other` what it is compared with; `key` names it. free: closes the other run where it lives for this alone."""
 
-    def __init__(self, run: Run, other: Run, key: str, title: str, *, own: bool) -> None:
-        self.run, self.other, self.key, self.title, self.own = run, other, key, title, own
+    def __init__(self, run: Run, other: Run, key: str, title: str, *, free: Callable[[], None] | None = None) -> None:
+        self.run, self.other, self.key, self.title, self._free = run, other, key, title, free
         self._parted: Divergence | None = None
         self._newest: Comparison | None = None
         self._walkers: tuple[Iterator[Restored], Iterator[Restored]] | None = None
@@ -64,7 +64,7 @@ class Beside:
         self._check_epochs()
         if self._newest is not None and self._newest.index == at:  # the page waits for the curves alone
             return self._newest
-        found = self._newest = compare(self.a, self.b, at)
+        found = self._newest = compare(self.a, self.b, at, memo=self._memo)
         if at not in self._known and self._ends(at):
             self._point(at, found.kl)
         return found
@@ -94,17 +94,20 @@ class Beside:
 
     def close(self) -> None:
         """Free the other run where it was made for this."""
-        self._walkers = None
-        if self.own:
-            self.other.close()
+        self._walkers = self._newest = None
+        if self._free is not None:
+            self._free()
 
     @property
     def _last(self) -> int:
         return min(self.a.head, self.b.head)
 
     def _forget(self) -> None:
+        from laser_studio.debugger.compare import AngleMemo
+
         self._epochs = self.a.epoch, self.b.epoch
         self._parted = self._newest = None
+        self._memo = AngleMemo()
         self._points: list[list[float | None]] = []
         self._known: set[int] = set()  # the steps of the points
         self._walkers = None

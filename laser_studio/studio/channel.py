@@ -214,6 +214,7 @@ class Channel:
             **run.subject.about(),
             "sites": [about_site(site, dim) for site, dim in session.sites.items()],
             "length": session.length,
+            **({"schedule": segments} if (segments := run.segments) else {}),
             "farthest": run.farthest,
             "target": target,
             "notices": notices,

@@ -63,9 +63,9 @@ id="compare-answer">–</button> tracker <button type="button" class="quiet num"
 <div id="compare-curves"><figure><figcaption data-tip="KL(A ‖ B) of the output, in nats per cell that neither puzzle fixes, under the
 model's own stablemax.">KL <b id="compare-kl-now" class="num">–</b> nats a cell</figcaption><div class="plot"><canvas id="compare-kl"
 role="img" aria-label="KL of B's output from A's over time"></canvas></div></figure>
-<figure><figcaption data-tip="Probability to halt, over time.">halting A <b id="compare-halt-a" class="num">–</b> B <b
-id="compare-halt-b" class="num">–</b></figcaption><div class="plot"><canvas id="compare-halt" role="img"
-aria-label="Probability to halt of both over time"></canvas></div></figure></div>
+<figure><figcaption data-tip="The halting logit at this step; the curves are the probability to halt.">q_halt A <b
+id="compare-halt-a" class="num">–</b> B <b id="compare-halt-b" class="num">–</b></figcaption><div class="plot"><canvas
+id="compare-halt" role="img" aria-label="Probability to halt of both over time"></canvas></div></figure></div>
 <div id="compare-sites" tabindex="0" aria-label="Sites of both runs"><div class="head"><span>site</span><span data-tip="Energy fidelity of
 this step's input.">F of A</span><span>F of B</span><span data-tip="B − A.">differ</span><span data-tip="Ranks in force.">ranks</span><span
 data-tip="Principal angles between the two bases, in degrees: the largest and the mean.">angles</span></div><div

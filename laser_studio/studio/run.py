@@ -74,6 +74,12 @@ class Run:
         return getattr(self.session, "course", ())
 
     @property
+    def segments(self) -> list[tuple[int, int, tuple[int, ...]]]:
+        """See `Schedule.segments`; empty of a recording, which has no fixed order."""
+        schedule = getattr(self.session, "schedule", None)
+        return [] if schedule is None else schedule.segments
+
+    @property
     def farthest(self) -> int:
         """The last step a run past the trained depth may have."""
         return min(self.session.length + MOST_BEYOND, MAX_STEP)

@@ -172,3 +172,48 @@ def test_a_run_that_was_left_makes_room_first() -> None:
     registry.add(items[2])
     assert [item.closed for item in items] == [0, 1, 0]
     registry.close_all()
+
+
+def test_runs_that_join_another_share_its_place_and_its_fate() -> None:
+    clock = Clock()
+    registry: Registry[Item] = Registry(capacity=1, grace_seconds=10, clock=clock)
+    items = [Item() for _ in range(4)]
+    host = registry.add(items[0])
+    joined = [registry.join(host, item) for item in items[1:3]]
+    second = registry.join(joined[0], items[3])  # a branch of a branch: the same place
+    assert len(registry) == 1 and registry.together(host, second) and not registry.together(host, "none")
+    assert registry.get(joined[0]).lock is registry.get(host).lock
+    registry.part(joined[1])
+    assert items[2].closed == 1 and registry.get(second).item is items[3]
+    with pytest.raises(StudioError, match="expired"):
+        registry.get(joined[1])
+    registry.part(host)  # the place itself cannot be left so
+    assert items[0].closed == 0
+    clock.now = 8
+    registry.get(second)  # using one of them is using the place
+    clock.now = 12
+    with pytest.raises(StudioError, match="places are in use"):
+        registry.add(Item())
+    registry.leave(second, 20)
+    clock.now = 33
+    assert registry.sweep() == 1 and [item.closed for item in items] == [1, 1, 1, 1]
+    late = Item()
+    with pytest.raises(StudioError, match="expired"):
+        registry.join(host, late)
+    assert late.closed == 1
+
+
+def test_closing_one_of_a_place_closes_all_and_their_bytes_count_together() -> None:
+    registry: Registry[Item] = Registry(max_bytes=100, grace_seconds=0)
+    first, branch, other = Item(40), Item(40), Item(40)
+    host = registry.add(first)
+    run = registry.join(host, branch)
+    registry.add(other)
+    registry.sweep()
+    assert (first.closed, branch.closed, other.closed) == (1, 1, 0)
+    host = registry.add(Item())
+    last = Item()
+    run = registry.join(host, last)
+    registry.close(run)
+    assert last.closed == 1 and len(registry) == 1
+    registry.close_all()

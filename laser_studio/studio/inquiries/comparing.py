@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from laser_studio.settings import setting, settings
 from laser_studio.studio.beside import Beside
 from laser_studio.studio.catalogue import puzzle_label
 from laser_studio.studio.controls import RunOptions, TrackerView
-from laser_studio.studio.family import Family, family_of
+from laser_studio.studio.family import MOST_HISTORY, Family, family_of
 from laser_studio.studio.inquiries.inquiry import Context, Inquiry, InquiryRequest
 from laser_studio.studio.links import MAX_STEP
 from laser_studio.studio.presets import PRESETS
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.run import Run
-from laser_studio.studio.subject import PuzzleSubject
+from laser_studio.studio.subject import PuzzleSubject, about_site
 
 if TYPE_CHECKING:
     from laser_studio.debugger import Comparison
@@ -77,6 +78,7 @@ def choose(context: Context, run: Run, request: ChooseRequest) -> dict[str, Any]
         "title": beside.title,
         "puzzle": beside.other.subject.about()["puzzle"],
         "mine": run.subject.about()["puzzle"],
+        "sites": [[site, about_site(site, dim)["label"]] for site, dim in beside.other.session.sites.items()],
     }
 
 
@@ -104,7 +106,6 @@ def _comparison_json(beside: Beside, found: Comparison) -> dict[str, Any]:
         "answers": [frame.answer for frame in frames],
         "solved": [frame.solved for frame in frames],
         "wrong": [frame.wrong for frame in frames],
-        "address": [[frame.s, frame.h, frame.l] for frame in frames],
         "kl": found.kl,
         "halting": [found.halting.a, found.halting.b],
         "sites": {
@@ -129,11 +130,13 @@ def _beside(context: Context, family: Family, run: Run, key: str) -> Beside:
         member = family.members.get(name)
         if member is None or member.run is run:
             raise StudioError("there is no such branch to compare with: choose another")
-        other, title, own = member.run, member.name, False
+        other, title, free = member.run, member.name, None
     else:
-        (other, title), own = _rival(context, run, kind, name), True
+        other, title = _rival(context, run, kind, name)
+        registry = context.channel.registry
+        free = partial(registry.part, registry.join(context.run_id, other))
     family.part()
-    family.beside = Beside(run, other, key, title, own=own)
+    family.beside = Beside(run, other, key, title, free=free)
     return family.beside
 
 
@@ -160,12 +163,12 @@ def _rival(context: Context, run: Run, kind: str, name: str) -> tuple[Run, str]:
     model = subject.loaded if model_name == subject.model else catalogue.load(model_name)
     puzzle = catalogue.puzzle(model_name, puzzle_id)
     batch = [(one, catalogue.puzzle(model_name, one)) for one in subject.companion_ids] if kind == "preset" else []
-    options = RunOptions(batch=1 + len(batch), beyond=run.options.beyond)
+    options = RunOptions(batch=1 + len(batch), beyond=run.options.beyond, history=min(MOST_HISTORY, run.options.history))
     session = Session(
         model,
         puzzle,
         policy=TrackerView().policy(),
-        history_bytes=mine.history_bytes,
+        history_bytes=options.history_bytes,
         beyond=options.beyond,
         companions=[one for _, one in batch],
         course=course,
