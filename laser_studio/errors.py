@@ -13,6 +13,7 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── BreakpointError   a breakpoint whose other settings cannot be used
     ├── InterventionError an intervention that cannot be made, or not at that step
     ├── ComparisonError   two runs that cannot be compared
+    ├── InspectionError   a cell, site, layer or step that cannot be looked into, or a detector's threshold outside its range
     ├── WatchError        a watch whose name cannot be used, or one too many
     ├── BookmarkError     a bookmark that cannot be used, or one too many
     ├── DeviceError       a device that is unknown or not there
@@ -70,6 +71,10 @@ class InterventionError(LaserStudioError):
 
 class ComparisonError(LaserStudioError):
     """Two runs, or two steps of them, that cannot be compared."""
+
+
+class InspectionError(LaserStudioError):
+    """A cell, site, layer or step that cannot be looked into, or a detector's threshold outside its range."""
 
 
 class WatchError(LaserStudioError):

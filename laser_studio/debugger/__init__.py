@@ -3,6 +3,7 @@
 from laser_studio.debugger.bookmarks import Bookmark, Bookmarks
 from laser_studio.debugger.breakpoints import Breakpoint, Breakpoints, Hit
 from laser_studio.debugger.compare import Comparison, Divergence, compare, first_divergence
+from laser_studio.debugger.detectors import Detectors, DetectorSettings, Finding
 from laser_studio.debugger.expressions import Bound, Expression, Scope
 from laser_studio.debugger.frames import Event, Frame, SiteFrame
 from laser_studio.debugger.interventions import (
@@ -30,10 +31,13 @@ __all__ = [
     "ChangeCycles",
     "ChangeState",
     "Comparison",
+    "DetectorSettings",
+    "Detectors",
     "Divergence",
     "EditToken",
     "Event",
     "Expression",
+    "Finding",
     "Frame",
     "Hit",
     "Intervention",

@@ -108,7 +108,7 @@ class Probe:
         hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
-                z_H = self._run(start, x, cycle.updates)
+                z_H = self.run(start, x, cycle.updates)
             exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
         finally:
             drop_casts(self.model)
@@ -128,7 +128,7 @@ class Probe:
         weights = {name: self.layers[name].weight.detach().requires_grad_() for name in bases}
         with torch.inference_mode(False), torch.enable_grad():
             parameters = {f"model.net.{name}.weight": weight for name, weight in weights.items()}
-            z_H = self._run(cycle.start, cycle.x, cycle.updates, parameters)
+            z_H = self.run(cycle.start, cycle.x, cycle.updates, parameters)
             log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
             loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -138,7 +138,7 @@ class Probe:
             kept[name] = float((gradient.float() @ basis).double().square().sum())
         return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
 
-    def _run(self, start: States, x: Tensor, updates: int, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    def run(self, start: States, x: Tensor, updates: int, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """z_H after one H cycle of so many L updates, optionally with other weights than the net's own."""
         arguments = start, x, self.model.rope(x.shape[1], x.device), updates
         if parameters is None:

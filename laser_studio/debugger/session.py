@@ -27,7 +27,8 @@ from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.schedule import Schedule, Size
 from laser_studio.debugger.spectra import Shares, Spectra
-from laser_studio.debugger.stepper import Stepper
+from laser_studio.debugger.state_trail import StateTrail
+from laser_studio.debugger.stepper import Before, Stepper
 from laser_studio.debugger.stepping import EVENT, last_stop
 from laser_studio.debugger.watches import Watches
 from laser_studio.errors import InterventionError, PuzzleError
@@ -106,6 +107,7 @@ class Session:
         self._check_course()
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
+        self.trail = StateTrail()
         self._cursor = 0
         self.breakpoints = Breakpoints(Scope(tuple(self._machine.sites), puzzle.shape))
         self.stopped_by: tuple[Hit, ...] = ()
@@ -281,7 +283,7 @@ class Session:
         twin._machine = twin._machine_at(at, self._machine, given)
         twin.puzzle = edited(self._puzzles[0], course)
         twin._replay = Replay(twin._fresh_stepper, twin._in_force)
-        twin._frames, twin._spectra = self._frames.copy(at + 1), self._spectra.copy(at + 1)
+        twin._frames, twin._spectra, twin.trail = self._frames.copy(at + 1), self._spectra.copy(at + 1), self.trail.copy(at + 1)
         twin._cursor, twin.stopped_by = at, ()
         twin.breakpoints, twin.watches, twin.bookmarks = Breakpoints(self.scope), Watches(self.scope), Bookmarks()
         twin.breakpoints.load(self.breakpoints.to_list())
@@ -299,6 +301,23 @@ class Session:
         """
         self._recorded(index)
         return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
+
+    def before(self, index: int) -> Before:
+        """What net application `index` found: exact states, and the bases its inputs were stored with; free of charge for the newest.
+
+        Elsewhere from the nearest keyframe by replay. Moves nothing. Raises IndexError for a step that is not recorded, and for 0,
+        where nothing has been applied.
+        """
+        if not 1 <= index <= self.head:
+            raise IndexError(f"net application {index} is not recorded: 1 to {self.head} are")
+        live = self._machine.stepper
+        if live.index == index and live.before is not None:
+            return live.before
+        return self._replay.before(index, self._machine.history.keyframes.nearest(index - 1))
+
+    def embedded(self, index: int | None = None) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D); by default as it reads it now, else at net application `index`."""
+        return self._machine.stepper.embedded(index)
 
     def restart(self) -> Frame:
         """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed.
@@ -358,6 +377,7 @@ class Session:
         if dropped:
             self._frames.cut(self._cursor + 1)
             self._spectra.cut(self._cursor + 1)
+            self.trail.cut(self._cursor + 1)
             self._replay.close()
             self.epoch += 1
             if self.policy.refresh != "step":  # a window that is replayed is measured whole
@@ -411,6 +431,8 @@ class Session:
         self._catch_up()
         self._machine.stepper.settle(*self._in_force(self._cursor))
         self._frames.append(self._machine.advance())
+        if self._machine.digest is not None:
+            self.trail.add(self._cursor + 1, self._machine.digest)
         for name, shares in self._machine.spectra.items():
             self._spectra.add(name, self._cursor + 1, shares)
 

@@ -18,7 +18,7 @@ from laser_studio.debugger.interventions import ChangeState, Intervention, Plann
 from laser_studio.debugger.keyframes import Keyframe
 from laser_studio.debugger.measures import Cosines, Cycle, Effects, Measures, Probe
 from laser_studio.debugger.reading import Reader
-from laser_studio.debugger.replacing import Replacing
+from laser_studio.debugger.replacing import Directions, Replacing
 from laser_studio.debugger.replica import share_weights
 from laser_studio.debugger.schedule import Schedule
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
@@ -28,10 +28,24 @@ from laser_studio.trm.recursion import States, changed
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What a net application found: states (B, P + T, D), by reference, and the basis (D, k) that each site's input was stored with.
+
+    start: all states as the H cycle under way found them; held: the directions that interventions hold.
+    """
+
+    z_H: Tensor
+    z_L: Tensor
+    start: States
+    bases: Mapping[str, Tensor]
+    held: Directions
+
+
+@dataclass(frozen=True, eq=False)
 class Stepped:
     """One net application: what the trackers observed and closed, what was measured beside it and how long that took in seconds.
 
-    before: z_H and z_L as it found them; disturbed: an intervention changed states, tokens or cycles just before it.
+    disturbed: an intervention changed states, tokens or cycles just before it.
     """
 
     step: RecursionStep
@@ -40,7 +54,6 @@ class Stepped:
     effects: Effects | None
     cosines: Cosines | None
     beside_seconds: float
-    before: tuple[Tensor, Tensor]
     disturbed: bool
 
 
@@ -48,8 +61,8 @@ class Stepper:
     """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
 
     index: net applications done; z_H, z_L: (B, P + T, D) the states after them, levels: the low states of hier6; start: all states as the
-    H cycle under way found them. course: the interventions, in the order they act where they begin at the same step; reader: reads
-    states as answers to the puzzles as they have been edited by now.
+    H cycle under way found them; before: what the last of them found, None where it was not done here. course: the interventions, in the
+    order they act where they begin at the same step; reader: reads states as answers to the puzzles as they have been edited by now.
     """
 
     def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, course: Sequence[Planned] = ()) -> None:
@@ -71,6 +84,7 @@ class Stepper:
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
         self.levels = self._carry.levels
         self.start = self._carry.states
+        self.before: Before | None = None
         self._whole = True  # nothing was changed within the H cycle under way
 
     @property
@@ -92,7 +106,7 @@ class Stepper:
         self._replacing.detach()
         self.tap.detach()
         self._rest()
-        self._probe = None
+        self._probe = self.before = None
 
     def keyframe(self) -> Keyframe:
         """The state now; only where a supervision step has just ended."""
@@ -105,17 +119,24 @@ class Stepper:
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
         self.levels = self._carry.levels
         self.start = self._carry.states
-        self._whole = True
+        self.before, self._whole = None, True
         self.tap.restore(keyframe.tap)
         self._replacing.held = keyframe.held
         self._read_as_edited([planned for planned in self._course if planned.at < self.index])
         self._loaded = True
 
     @torch.no_grad()
+    def embedded(self, index: int | None = None) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D); at net application `index`, where that is not the next one."""
+        batch = (self.reader if index is None else self._reader_of([planned for planned in self._course if planned.at < index])).batch
+        return self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype)
+
+    @torch.no_grad()
     def advance(self, labels: Callable[[], Tensor] | None = None) -> Stepped:
         """One net application. labels: (T,) token ids for the gradient's cosine; without them only what the rule needs is measured."""
         disturbed = self._intervene()
-        before = self.z_H, self.z_L
+        bases = {name: tracker.basis for name, tracker in self.tap.trackers.items() if tracker.basis is not None}
+        self.before = Before(self.z_H, self.z_L, self.start, bases, self._replacing.held)
         step = self._next_step()
         observed = self.tap.take()
         asked = time.perf_counter()
@@ -133,7 +154,7 @@ class Stepper:
         if step.ends_cycle:
             self.start = States(step.z_H, step.z_L, step.levels)
             self._whole = True
-        return Stepped(step, observed, closed, effects, cosines, beside, before, disturbed)
+        return Stepped(step, observed, closed, effects, cosines, beside, disturbed)
 
     def _intervene(self) -> bool:
         """Carry out what begins here; True where states, tokens or cycles are others now."""
@@ -175,9 +196,11 @@ class Stepper:
                 yield what
 
     def _read_as_edited(self, course: Sequence[Planned]) -> None:
+        self.reader = self._reader_of(course)
+
+    def _reader_of(self, course: Sequence[Planned]) -> Reader:
         puzzle = edited(self._puzzles[0], course)
-        if puzzle != self.reader.puzzle:
-            self.reader = Reader(self.model, (puzzle, *self._puzzles[1:]))
+        return self.reader if puzzle == self.reader.puzzle else Reader(self.model, (puzzle, *self._puzzles[1:]))
 
     def _new_replacing(self) -> Replacing:
         run = weakref.ref(self)  # the hooks outlive neither the run nor keep it alive
@@ -222,14 +245,13 @@ class Stepper:
             self._probe = Probe(self._original)  # a copy of our own model would feed our taps
             self._replacing.attach(self._probe.layers)
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
-        batch = self.reader.batch
         cycle = Cycle(
             z_H=self.start.z_H[:1],
             z_L=self.start.z_L[:1],
-            x=self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype),
+            x=self.embedded(),
             end=step.z_H[:1],
             open_cells=~given,
-            labels=labels() if labels is not None else batch["inputs"][0],
+            labels=labels() if labels is not None else self.reader.batch["inputs"][0],
             updates=self.schedule.done(self.index)[1],
             levels=tuple(level[:1] for level in self.start.levels),
         )

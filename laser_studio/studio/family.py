@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from laser_studio.errors import InterventionError, LaserStudioError
+from laser_studio.studio.findings import Findings
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.run import LONGEST_LINK, Run
 
@@ -158,6 +159,7 @@ def branch_of(run: Run, branched: Session) -> Run:
         pending={step: tracker for step, tracker in run.pending.items() if step > at},
         measured=measured,
         remade={step for step in run.remade if step <= at},
+        parts=[Findings()],
     )
     if len(branch.link()) > LONGEST_LINK:
         raise StudioError("this branch would need more than a link can hold: name fewer sites, or branch from an earlier run")

@@ -29,6 +29,7 @@ SCRIPTS = (
     "inside.js",
     "branches.js", "compare.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
+    "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "directionsview.js",
     "studio.js",
 )  # fmt: skip
 STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css")

@@ -24,6 +24,7 @@ from laser_studio.debugger.interventions import (
     Reconstruct,
     ScaleDirection,
 )
+from laser_studio.debugger.net_application import NetApplication
 from laser_studio.debugger.replay import Restored
 from laser_studio.errors import InterventionError
 from laser_studio.laser import LaserPolicy, SiteTap
@@ -519,3 +520,14 @@ def live_bytes() -> int:
         if type(one) is Tensor or type(one) is nn.Parameter:
             storages[one.untyped_storage().data_ptr()] = one.untyped_storage().nbytes()
     return sum(storages.values())
+
+
+def test_looking_into_a_branch_does_its_net_application_again(puzzle: Puzzle) -> None:
+    edit = EditToken(row=1, column=1, value=puzzle.cells[0] % 4 + 1)
+    session = session_to(20, puzzle)
+    for what in (Reconstruct(rank=3), ScaleDirection(site=SITE, index=0, basis="held"), edit, ChangeState(state="L")):
+        branch = session.branch(WITHIN, what)
+        branch.seek(20)
+        for step in (5, WITHIN, WITHIN + 1, WITHIN + 2, 20):
+            state = branch.state(step)
+            assert torch.equal(NetApplication(branch, step).run(), state.z_H if state.frame.l == "H" else state.z_L), (what, step)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from laser_studio.studio.inquiries import branches, comparing, travel
+from laser_studio.studio.inquiries import branches, comparing, deeper, travel
 from laser_studio.studio.inquiries.inquiry import Context, Inquiry, InquiryRequest
 
 __all__ = ["INQUIRIES", "Context", "Inquiry", "InquiryRequest"]
 
-INQUIRIES: Mapping[str, Inquiry] = {**travel.INQUIRIES, **branches.INQUIRIES, **comparing.INQUIRIES}
+INQUIRIES: Mapping[str, Inquiry] = {**deeper.INQUIRIES, **travel.INQUIRIES, **branches.INQUIRIES, **comparing.INQUIRIES}
 """By name. Made of the tables of all areas."""
