@@ -67,6 +67,7 @@ const findings = {
     const [first, last] = finding.span;
     item.step = finding.step;
     mark(item, "data-kind", finding.kind);
+    mark(item, "data-left", "left at step" in finding.measured); // a fixed point that did not last
     say(sign, FINDING_SIGNS[finding.kind] ?? "•");
     say(when, `t ${finding.step}`);
     let text = finding.text;

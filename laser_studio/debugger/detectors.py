@@ -38,7 +38,7 @@ class DetectorSettings:
     )
     rest_cycles: int = setting(default=3, low=1, high=1_000, unit="H cycles", help="So many in a row, with one and the same answer.")
     leave_change: float = setting(
-        default=0.1,
+        default=0.05,
         low=0.0,
         high=10.0,
         unit="of ‖z_H‖",
@@ -144,6 +144,8 @@ class _Rest:
             grown = {**self._open.measured, "last change": change}
             self._open = self.log.renew(self._open, replace(self._open, span=(self._open.span[0], frame.index), measured=grown))
         else:
+            if self._open:
+                self._left(self._open, frame, change)
             self._open = None
             if frame.changed or not change <= limit:
                 self._changes = []
@@ -163,6 +165,12 @@ class _Rest:
                     f"(at rest: {limit:g} or less, {self.settings.rest_cycles} times in a row)",
                 )
             )
+
+    def _left(self, finding: Finding, frame: Frame, change: float) -> None:
+        """It was no lasting one: a state may come near a fixed point that does not attract, and go on."""
+        why = f"{_count(len(frame.changed), 'cell')} changed" if frame.changed else f"z_H moved by {change:.2g} of its norm"
+        left = {**finding.measured, "left at step": frame.index, "last change": change}
+        self.log.renew(finding, replace(finding, measured=left, text=f"{finding.text}; left at step {frame.index}: {why}"))
 
     def _found(self, frame: Frame, change: float) -> None:
         self._calm, wrong = True, frame.solved is False

@@ -88,6 +88,10 @@ def test_a_fixed_point_that_is_left_ends_and_another_may_follow() -> None:
     findings = watch([A] * 4 + [A] + [A] * 4, [(), *rests, (0.3,), *rests, (0.05,)])
     first, second = (finding for finding in findings if finding.kind == "wrong fixed point")
     assert first.span == (10, 20) and second.span == (30, 45)  # 0.05 is not at rest, but no leaving either
+    assert first.measured["left at step"] == 25 and first.text.endswith("left at step 25: z_H moved by 0.3 of its norm")
+    assert "left" not in second.text
+    (left,) = (finding for finding in watch([A] * 4 + [B], [(), *rests, (0.01,)]) if finding.kind == "wrong fixed point")
+    assert left.span == (10, 20) and left.text.endswith("left at step 25: 1 cell changed")
 
 
 def test_a_run_that_never_rests_is_told_at_the_trained_depth() -> None:
