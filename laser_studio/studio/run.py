@@ -215,9 +215,8 @@ class Run:
             options = replace(options, beyond=True)
         # Of a branch that is shown before the step it began at, all the same: the link goes to the branch.
         done = tuple((planned.at, planned.what.short_json()) for planned in self.course)
-        return View(
-            self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, done, self.travel.linked(self.session)
-        )
+        marks = self.travel.linked(self.session)
+        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, done, marks)
 
     def valid_before(self, epoch: int) -> int:
         """Rows of steps before this one that a page got in `epoch` are still true."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import parse_qs
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from laser_studio.studio.controls import RunOptions, SiteView, TrackerView
@@ -35,7 +35,7 @@ marks = st.builds(
     breakpoints=st.lists(
         st.builds(
             BreakpointView,
-            expression=lines,
+            expression=lines.filter(bool),
             enabled=st.booleans(),
             hits=st.one_of(st.integers(1, 10**9), st.sampled_from(["== 3", "% 2 == 1", ">= 4"])),
             once=st.booleans(),
@@ -72,7 +72,9 @@ views = st.builds(
 
 @given(views)
 def test_a_view_survives_its_link(view: View) -> None:
-    assert read_query("?" + write_query(view)) == view
+    query = "?" + write_query(view)
+    assume(len(query) <= MAX_QUERY)  # a run refuses what would make its link longer
+    assert read_query(query) == view
 
 
 @given(st.text(max_size=300))
