@@ -117,7 +117,9 @@ def test_dataset_json(tmp_path: Path, text: str) -> None:
     assert "dataset.json" in refused(CheckpointError, lambda: load_checkpoint(file, device="cpu"), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[1, 2]", "\x00", '["a", null]'])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{}", "[1, 2]", "\x00", '["a", null]', json.dumps([ANSI]), '["\\ud800"]', json.dumps(["x" * 301])]
+)
 def test_identifiers_json(tmp_path: Path, text: str) -> None:
     file = write_official(tmp_path / "official", small_model())
     (file.parent / "identifiers.json").write_text(text)

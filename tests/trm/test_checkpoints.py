@@ -296,8 +296,6 @@ def test_places(tmp_path: Path) -> None:
     assert "gone does not exist" in refused(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
     assert "empty holds neither model.safetensors nor a step_N file" in refused(tmp_path / "empty")
-    with pytest.raises(CheckpointError, match="hf:// references are not supported yet: download"):
-        load_checkpoint("hf://owner/name", device="cpu")
     write_official(tmp_path, small_model())
     assert "only the configuration" in refused(tmp_path / "all_config.yaml")
 
