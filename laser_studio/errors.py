@@ -11,6 +11,8 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── RecordingError    a recording that cannot be read or written
     ├── ExpressionError   an expression over frames that cannot be read, or does not fit the run
     ├── BreakpointError   a breakpoint whose other settings cannot be used
+    ├── WatchError        a watch whose name cannot be used, or one too many
+    ├── BookmarkError     a bookmark that cannot be used, or one too many
     ├── DeviceError       a device that is unknown or not there
     ├── TrainingError     a training run that cannot start, resume or go on
     └── ReportError       an evaluation that cannot be made, or its report not be read
@@ -58,6 +60,14 @@ class ExpressionError(LaserStudioError, ValueError):
 
 class BreakpointError(LaserStudioError):
     """A breakpoint whose name, hit condition or other settings cannot be used."""
+
+
+class WatchError(LaserStudioError):
+    """A watch whose name cannot be used, or one too many."""
+
+
+class BookmarkError(LaserStudioError):
+    """A bookmark whose step, name or note cannot be used, or one too many."""
 
 
 class DeviceError(LaserStudioError):

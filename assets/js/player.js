@@ -18,7 +18,7 @@ const player = {
   polled: 0, // when it was last asked whether there is more
   fetched: "", // what there was when more was last asked for
   debt: 0, // steps that are due but not asked for yet
-  wish: { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0 },
+  wish: { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0, travel: null },
 
   // What the user wants
 
@@ -39,6 +39,7 @@ const player = {
   halt() {
     this.token += 1;
     this.playing = false;
+    this.wish.travel = null;
     clearTimeout(this.timer);
   },
   pause() { this.halt(); if (this.store) { drawStatus(); keepAddress(true); } },
@@ -46,6 +47,8 @@ const player = {
   stepOn() { this.pause(); this.failure = null; this.wish.step += 1; this.pump(); },
   back() { this.pause(); this.wish.back += 1; this.pump(); },
   restart() { this.pause(); this.failure = null; this.wish.restart = true; this.wish.seek = null; this.pump(); },
+  /** A step of another size, or on to where something happens; its replies may stop on the way, and it goes on until it is there. */
+  go(travel) { this.pause(); this.failure = null; this.wish.travel = travel; this.pump(); },
   seek(step) { this.pause(); this.wish.seek = step; this.pump(); },
   tune(changes) {
     const waiting = this.wish.tune;
@@ -80,7 +83,7 @@ const player = {
     const { wish, store } = this;
     if (wish.open !== null) {
       const { open: query, resume } = wish;
-      Object.assign(wish, { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0 });
+      Object.assign(wish, { open: null, resume: "", tune: null, seek: null, restart: false, back: 0, step: 0, travel: null });
       const data = { query, replaces: store && !this.expired ? store.run : "" };
       return { call: "open_run", data: resume ? { ...data, resume } : data, opens: true };
     }
@@ -88,7 +91,7 @@ const player = {
     // Spectra are large: they are asked for only while they are looked at.
     const site = tabs.shows("tab-spectrum") ? store.sites[store.selected ?? 0]?.name ?? "" : "";
     const spectra = site && site === store.spectra.site ? store.spectra.rows.length : 0;
-    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch, site, spectra_since: spectra, ...watched.known(store) };
+    const known = { run: store.run, at: store.frame.index, since: store.rows, epoch: store.epoch, site, spectra_since: spectra, ...watched.known(store), ...travel.known(store) };
     if (wish.tune) {
       const changes = wish.tune;
       wish.tune = null;
@@ -100,12 +103,18 @@ const player = {
       wish.seek = null;
       return { call: "command_run", data: { ...known, name: "seek", value }, target: value };
     }
+    if (wish.travel) {
+      const going = wish.travel;
+      wish.travel = null;
+      return { call: "command_run", data: { ...known, ...going }, travel: going, walk: this.token };
+    }
     if (wish.back > 0) { wish.back -= 1; return { call: "command_run", data: { ...known, name: "back" } }; }
     if (wish.step > 0) { wish.step -= 1; return { call: "advance_run", data: { ...known, steps: 1 } }; }
     if (!this.playing) {
       // A reply holds a bounded number of rows: fetch the rest, as long as that gets anywhere.
-      const there = `${store.epoch} ${store.rows} ${site} ${spectra} ${store.head}`;
-      if ((store.rows > store.head && (!site || spectra > store.head)) || this.fetched === there) return null;
+      const lacking = watches.lacks(store);
+      const there = `${store.epoch} ${store.rows} ${site} ${spectra} ${store.head} ${lacking && watches.known(store)}`;
+      if ((store.rows > store.head && (!site || spectra > store.head) && !lacking) || this.fetched === there) return null;
       this.fetched = there;
       return { call: "advance_run", data: { ...known, steps: 0 } };
     }
@@ -140,6 +149,7 @@ const player = {
   async run(job) {
     let reply = null;
     if (job.opens) { this.loading = true; drawStatus(); }
+    if (job.travel?.value) { this.heading = job.travel.value; drawStatus(); }
     if (job.target !== undefined) { this.heading = job.target; drawStatus(); }
     try {
       reply = await this.server[job.call](job.data);
@@ -154,7 +164,7 @@ const player = {
     if (!reply || typeof reply !== "object") reply = { error: "the studio does not answer: is it still running? Then press Play again" };
     if (reply.error) {
       this.halt();
-      Object.assign(this.wish, { tune: null, seek: null, restart: false, back: 0, step: 0 });
+      Object.assign(this.wish, { tune: null, seek: null, restart: false, back: 0, step: 0, travel: null });
       this.failure = reply.error;
       this.expired ||= Boolean(reply.expired);
       drawStatus();
@@ -172,7 +182,10 @@ const player = {
     } else {
       this.store.take(reply);
     }
-    if (reply.state !== "paused" && this.playing) this.playing = false;
+    if (this.playing && (reply.state !== "paused" || reply.travel?.stopped.length)) this.playing = false;
+    if (job.travel && !reply.travel.arrived && reply.state === "paused" && job.walk === this.token && this.wish.seek === null) {
+      this.wish.travel = { ...job.travel, value: reply.travel.target ?? 0 };
+    }
     if (job.target > reply.frame.index && reply.state === "paused" && this.wish.seek === null && watched.mayReach(this.store, before)) this.wish.seek = job.target;
     drawAll();
     this.painted = nextPicture();

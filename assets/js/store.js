@@ -86,6 +86,7 @@ class Store {
     this.span = this.findSpan();
     if (reply.spectra) this.takeSpectra(reply.spectra);
     this.trackLow(this.measure, this.settings.min_fidelity);
+    for (const part of parts) part.take?.(this, reply);
   }
 
   add(row) {

@@ -65,8 +65,9 @@ function drawStatus() {
   const words = { paused: "paused", playing: "playing", done: "end of run", error: "stopped" };
   // A step that is not computed yet is travelled to, picture by picture.
   const { target } = player;
-  say($("status-pill"), player.loading ? "loading" : target !== null ? `going to t ${target}` : words[state]);
-  mark($("status-pill"), "class", player.loading ? "loading" : state);
+  const stopped = state === "error" || !store ? "" : travel.says(store);
+  say($("status-pill"), player.loading ? "loading" : target !== null ? `going to t ${target}` : stopped || words[state]);
+  mark($("status-pill"), "class", player.loading ? "loading" : stopped ? "stopped" : state);
   mark($("page"), "data-shows", player.expired ? "expired" : player.loading ? "loading" : state === "error" ? "error" : "run");
   mark(node, "aria-live", state === "playing" ? "off" : "polite");
   if (!store) return;

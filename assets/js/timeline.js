@@ -4,6 +4,7 @@ const LANES = ["answer changes", "resets, growth", "q_halt", "residual, log"];
 
 const timeline = {
   place: null,
+  extras: [], // what other parts draw on it, under the cursor: extra(context, store, { x, head, height })
   draw(store) {
     const made = surface($("timeline-plot"));
     if (!made) return;
@@ -83,6 +84,8 @@ const timeline = {
     const tall = (value) => (value > 0 ? 0.08 + (0.92 * (Math.log(value) - least)) / span : 0);
     pastAndFuture(store, (from, to, alpha) =>
       curve(context, store.residual, from, to, x, (value) => base(3) - tall(value) * room, ink.muted, 1.3, alpha));
+
+    for (const extra of this.extras) extra(context, store, { x, head, height });
 
     // the cursor
     cursorLine(context, x(now), 2, height);

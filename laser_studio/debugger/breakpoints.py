@@ -117,6 +117,7 @@ class Breakpoints:
     def __init__(self, scope: Scope) -> None:
         self.scope = scope
         self.log: deque[Hit] = deque(maxlen=LOG_LENGTH)
+        self.logged = 0  # how many there have been in all, so that a reader knows which are new
         self._armed: dict[str, _Armed] = {}
         self._given = 0  # names given so far; a name never means another breakpoint later
 
@@ -220,11 +221,20 @@ class Breakpoints:
             hit = Hit(name, armed.settings.expression, frame.index, armed.held, armed.message(frame, before))
             if armed.settings.log:
                 self.log.append(hit)
+                self.logged += 1
             else:
                 stops.append(hit)
             if armed.settings.once:
                 self._switch(armed, False)
         return tuple(stops)
+
+    def holding(self, frame: Frame, before: Frame | None) -> tuple[Hit, ...]:
+        """The enabled breakpoints that stop and whose condition holds at `frame`, whatever their hits say; nothing is counted."""
+        return tuple(
+            Hit(name, armed.settings.expression, frame.index, armed.held)
+            for name, armed in self._armed.items()
+            if armed.settings.enabled and not armed.settings.log and armed.condition.holds(frame, before)
+        )
 
     def _arm(self, settings: Breakpoint) -> _Armed:
         condition = Expression(settings.expression).bind(self.scope)

@@ -1,6 +1,7 @@
 """The file a watched run is written to while it goes on: JSON lines, appended step by step, read by another process meanwhile.
 
-The first line says what was watched (`Header`); each later one is a frame with its spectra, a noted value, or the end. Numbers
+The first line says what was watched (`Header`); each later one is a frame with its spectra, a noted value, a bookmark, a watch, or the
+end. Recordings of before bookmarks and watches are read as ever. Numbers
 are written so that they are read back bit for bit. A reader trusts nothing: types, sizes and ranges are checked, and whatever
 is wrong becomes one `RecordingError` that names the line and the cause. A last line without its newline is still being written,
 or was cut off by a crash; it is left alone.
@@ -18,9 +19,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Union, get_args, get_origin, get_type_hints
 
+from laser_studio.debugger.bookmarks import Bookmark
+from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.spectra import WIDEST, Shares
-from laser_studio.errors import PolicyError, RecordingError
+from laser_studio.debugger.watches import Watch
+from laser_studio.errors import BookmarkError, ExpressionError, PolicyError, RecordingError, WatchError
 from laser_studio.laser import LaserPolicy
 from laser_studio.untrusted.faults import shown
 
@@ -72,6 +76,20 @@ class NoteLine:
 
 
 @dataclass(frozen=True, slots=True)
+class BookmarkLine:
+    """A place in the run to come back to."""
+
+    bookmark: Bookmark
+
+
+@dataclass(frozen=True, slots=True)
+class WatchLine:
+    """An expression to follow over the run's frames."""
+
+    watch: Watch
+
+
+@dataclass(frozen=True, slots=True)
 class EndLine:
     """The watched run has ended, and why."""
 
@@ -114,6 +132,14 @@ class RecordingWriter:
     def note(self, name: str, step: int, value: float | None) -> None:
         """A value noted at a step that is already there."""
         self._write({"note": name, "step": step, "value": value})
+
+    def bookmark(self, bookmark: Bookmark) -> None:
+        """A bookmark at a step that is already there."""
+        self._write({"bookmark": bookmark})
+
+    def watch(self, watch: Watch) -> None:
+        """A watch."""
+        self._write({"watch": watch})
 
     def close(self, cause: str) -> None:
         """Write the end and close the file; harmless where it is closed."""
@@ -226,7 +252,10 @@ def read_header(line: bytes) -> Header:
     return header
 
 
-def read_line(line: bytes, header: Header, length: int) -> FrameLine | NoteLine | EndLine:
+Line = FrameLine | NoteLine | BookmarkLine | WatchLine | EndLine
+
+
+def read_line(line: bytes, header: Header, length: int) -> Line:
     """A later line, of a recording that holds `length` frames so far. Raises `LineError`."""
     record = parse(line)
     if "frame" in record:
@@ -238,10 +267,29 @@ def read_line(line: bytes, header: Header, length: int) -> FrameLine | NoteLine 
         if not (0 < len(note.note) <= MAX_NAME and 0 <= note.step < length):
             raise LineError(f"is noted at step {note.step}, of {length} recorded" if note.note else "has no name", ("note",))
         return note
+    if "bookmark" in record:
+        marked: BookmarkLine = _decoder(BookmarkLine)(record)
+        if not (marked.bookmark.name and marked.bookmark.step < length):
+            cause = f"stands at step {marked.bookmark.step}, of {length} recorded" if marked.bookmark.name else "has no name"
+            raise LineError(cause, ("bookmark",))
+        return marked
+    if "watch" in record:
+        watched: WatchLine = _decoder(WatchLine)(record)
+        _check_watch(watched.watch, header)
+        return watched
     if "end" in record:
         end: EndLine = _decoder(EndLine)(record)
         return end
-    raise LineError("holds no frame, note or end")
+    raise LineError("holds no frame, note, bookmark, watch or end")
+
+
+def _check_watch(watch: Watch, header: Header) -> None:
+    if not watch.name:
+        raise LineError("has no name", ("watch",))
+    try:
+        Expression(watch.expression).bind(Scope(tuple(header.sites)))
+    except ExpressionError as problem:
+        raise LineError(str(problem).partition("\n")[0][:300], ("watch", "expression")) from None
 
 
 def _check_frame(entry: FrameLine, header: Header, length: int) -> None:
@@ -302,7 +350,10 @@ def _object(kind: Any, given: Mapping[str, Decoder] | None = None) -> Decoder:
                 values[name] = decode_one(value[name])
             except LineError as problem:
                 raise LineError(problem.cause, (name, *problem.where)) from None
-        return kind(**values)
+        try:
+            return kind(**values)
+        except (BookmarkError, WatchError, ExpressionError) as problem:
+            raise LineError(str(problem).partition("\n")[0][:300]) from None
 
     return decode
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from laser_studio.debugger.bookmarks import Bookmarks
 from laser_studio.debugger.breakpoints import UNTIL, Breakpoints, Hit
 from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.frame_store import FrameStore
@@ -24,7 +25,8 @@ from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.spectra import Shares, Spectra
 from laser_studio.debugger.stepper import Stepper
-from laser_studio.debugger.stepping import Size, length_of, next_end, previous_end, way_out
+from laser_studio.debugger.stepping import EVENT, Size, last_stop, length_of, next_end, previous_end, way_out
+from laser_studio.debugger.watches import Watches
 from laser_studio.errors import PuzzleError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import SavedBytes
@@ -56,7 +58,8 @@ class Session:
     figures computed beside the run. Raises `PuzzleError` where a puzzle does not fit.
 
     `breakpoints` are consulted at every frame that `step` and `run` come to; `stopped_by` tells which of them were hit at the frame
-    where the last of these calls ended, the run's own condition among them.
+    where the last of these calls ended, the run's own condition among them. `watches` are figures to follow over the recorded frames,
+    `bookmarks` places to come back to; neither changes anything of the run.
     """
 
     def __init__(
@@ -91,6 +94,8 @@ class Session:
         self._cursor = 0
         self.breakpoints = Breakpoints(Scope(tuple(self._machine.sites), puzzle.shape))
         self.stopped_by: tuple[Hit, ...] = ()
+        self.watches = Watches(self.breakpoints.scope)
+        self.bookmarks = Bookmarks()
 
     @property
     def frame(self) -> Frame:
@@ -164,29 +169,43 @@ class Session:
 
         No breakpoint stops it; those that were hit on the way are in `stopped_by`. Raises ValueError for another size.
         """
-        return self._on_to(next_end(self._cursor, length_of(size, self.model.config)))
+        return self._on_to(self.end_after(size))
 
     def back(self, size: Size = "net") -> Frame:
         """Back to the frame before, or to the last end of an H cycle or a supervision step; at the start the first one again."""
-        self._cursor = previous_end(self._cursor, length_of(size, self.model.config))
+        self._cursor = self.end_before(size)
         self.stopped_by = ()
         return self.frame
 
     def out(self) -> Frame:
         """On to the end of the H cycle under way; from the end of one, to the end of the supervision step."""
-        return self._on_to(way_out(self._cursor, self.model.config))
+        return self._on_to(self.way_out())
 
-    def run_back(self, until: Condition | str | Expression | None = None) -> Frame:
+    def end_after(self, size: Size) -> int:
+        """Where a step of that size from here ends, be it recorded yet or not. Raises ValueError for another size."""
+        return next_end(self._cursor, length_of(size, self.model.config))
+
+    def end_before(self, size: Size) -> int:
+        """Where a step back of that size from here ends."""
+        return previous_end(self._cursor, length_of(size, self.model.config))
+
+    def way_out(self) -> int:
+        """Where `out` goes."""
+        return way_out(self._cursor, self.model.config)
+
+    def run_back(
+        self, until: Condition | str | Expression | None = None, *, breakpoints: bool = False, max_steps: int | None = None
+    ) -> Frame:
         """Back to the last recorded frame before this one where the condition holds, or to the start. Nothing is computed.
 
-        until: as for `run`; None: a reset, a growth, or a change of the answer. Breakpoints are not asked. Raises `ExpressionError`.
+        until: as for `run`; None: a reset, a growth, or a change of the answer. breakpoints: whether to stop also where one of them
+        holds; their hits are not counted. max_steps: to look at so many frames at most. `stopped_by` says what it was. Raises
+        `ExpressionError`.
         """
-        holds = self._condition("reset | grew | answer_changed" if until is None else until)
-        self.stopped_by = ()
-        while self._cursor > 0:
-            self._cursor -= 1
-            if holds is not None and holds(self.frame, self._frames[self._cursor - 1] if self._cursor else None):
-                break
+        until = EVENT if until is None else until
+        asked = self.breakpoints if breakpoints else None
+        said = "" if callable(until) else str(until)
+        self._cursor, self.stopped_by = last_stop(self._frames, self._cursor, self._condition(until), said, asked, max_steps)
         return self.frame
 
     def restore(self, index: int) -> Restored:

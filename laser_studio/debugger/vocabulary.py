@@ -211,6 +211,23 @@ def is_truth(word: Word) -> bool:
     return isinstance(word, OfEvent) or (isinstance(word, OfFrame) and word.truth)
 
 
+def offers() -> list[tuple[str, str, str]]:
+    """What can be typed, for completion: how it is written, what it is (condition, number or function), what it means."""
+    offered = []
+    for word in WORDS.values():
+        kind = "condition" if is_truth(word) else "number"
+        forms = [f"{word.name}(row, column)"] if isinstance(word, OfCell) else [word.name]
+        if isinstance(word, OfCell) and word.alone:
+            forms.append(word.name)
+        if isinstance(word, OfSite | OfEvent):
+            forms.append(f"{word.name}(site)")
+        offered += [(form, kind, word.meaning) for form in forms]
+    for name, said in FUNCTIONS.items():
+        form, _, meaning = said.replace("`", "").partition(": ")
+        offered.append((form, "condition" if name in ("becomes", "known") else "function", meaning))
+    return [*offered, ("l == H", "condition", "this step is a z_H update"), ("x changed", "condition", "x differs from the frame before")]
+
+
 def table() -> str:
     """The words as a Markdown table, in order: name, how it is written, what it is, what it means."""
     lines = ["| name | written | is a | meaning |", "| --- | --- | --- | --- |"]

@@ -9,9 +9,13 @@ import os
 import stat
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from laser_studio.debugger.bookmarks import MAX_BOOKMARKS, Bookmarks
+from laser_studio.debugger.breakpoints import Breakpoints, Hit
+from laser_studio.debugger.expressions import Expression, Scope
 from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.measures import Measures
@@ -20,14 +24,19 @@ from laser_studio.debugger.recording import (
     MAX_FILE,
     MAX_LINE,
     MAX_NOTES,
+    BookmarkLine,
+    EndLine,
     FrameLine,
     LineError,
     NoteLine,
+    WatchLine,
     read_header,
     read_line,
 )
 from laser_studio.debugger.spectra import Shares, Spectra
-from laser_studio.errors import PolicyError, RecordingError
+from laser_studio.debugger.stepping import EVENT, Size, last_stop
+from laser_studio.debugger.watches import MAX_WATCHES, Watches
+from laser_studio.errors import BookmarkError, PolicyError, RecordingError, WatchError
 from laser_studio.laser import LaserPolicy
 
 T = TypeVar("T")
@@ -40,6 +49,9 @@ class WatchedRun:
 
     Raises `RecordingError` for a file that is no recording or holds no frame yet. A file that turns out to be broken, or is
     replaced, later raises it from `refresh` and `step`; what was read before stays.
+
+    Breakpoints are consulted where `step` reads on, as in a session; bookmarks and watches of the recording stand beside those added here,
+    which are not written to the file.
 
     Attributes: header; notes, the noted curves by name as (step, value), and note_log, all of them in order; ended, why the watched
     run ended ("" while it goes on); epoch, always 0: what was read is never taken back.
@@ -59,12 +71,17 @@ class WatchedRun:
         self._offset = self._lines = 0
         self._problem: RecordingError | None = None
         self._first = b""
+        self._told = {BookmarkLine: 0, WatchLine: 0}  # lines of a kind that were read
+        self.stopped_by: tuple[Hit, ...] = ()
+        self.bookmarks = Bookmarks()
         with self._opened() as file:
             self._first = file.readline(MAX_LINE + 1)
             if not self._first.endswith(b"\n"):
                 raise self._error("is not whole: this is no recording, or its run has only just started", line=1)
             self.header = self._checked(lambda: read_header(self._first))
             self._offset = len(self._first)
+        scope = Scope(tuple(self.header.sites))
+        self.breakpoints, self.watches = Breakpoints(scope), Watches(scope)
         self.refresh(seconds)
         if not len(self._frames):
             raise RecordingError(f"{self.path}: holds no step yet: start the run that writes it first")
@@ -115,23 +132,55 @@ class WatchedRun:
         """The next frame, read from the file where need be; the same again where there is none yet."""
         if self._cursor == self.head:
             self.refresh()
-        self._cursor = min(self._cursor + 1, self.head)
+        self.stopped_by = ()
+        if self._cursor < self.head:
+            before = self.frame
+            self._cursor += 1
+            self.stopped_by = self.breakpoints.consult(self.frame, before)
         return self.frame
 
     def back(self) -> Frame:
         """The frame before; at the start the first one again."""
-        self._cursor = max(0, self._cursor - 1)
-        return self.frame
+        return self.seek(self._cursor - 1)
 
     def restart(self) -> Frame:
-        """The first frame."""
-        self._cursor = 0
-        return self.frame
+        """The first frame. Breakpoints count from nothing again."""
+        self.breakpoints.reset_counts()
+        return self.seek(0)
 
     def seek(self, index: int) -> Frame:
         """The frame of that index, or the nearest there is."""
+        self.stopped_by = ()
         self._cursor = max(0, min(index, self.head))
         return self.frame
+
+    def end_after(self, size: Size) -> int:
+        """The next recorded step that ends a window ("cycle") or a forward ("supervision"); where there is none yet, the newest."""
+        for index in range(self._cursor + 1, self.head):
+            if self._ends(index, size):
+                return index
+        return self.head
+
+    def end_before(self, size: Size) -> int:
+        """The last step before this one that ends a window or a forward; 0 where there is none."""
+        return next((index for index in range(self._cursor - 1, 0, -1) if self._ends(index, size)), 0)
+
+    def way_out(self) -> int:
+        """The end of the forward under way, or of the next one."""
+        return self.end_after("supervision")
+
+    def run_back(self, until: str | Expression | None = None, *, breakpoints: bool = False, max_steps: int | None = None) -> Frame:
+        """Back to the last frame where a condition or a breakpoint holds, as in a session."""
+        until = EVENT if until is None else until
+        holds = Expression(str(until)).require_condition().bind(self.watches.scope).holds
+        asked = self.breakpoints if breakpoints else None
+        self._cursor, self.stopped_by = last_stop(self._frames, self._cursor, holds, str(until), asked, max_steps)
+        return self.frame
+
+    def _ends(self, index: int, size: Size) -> bool:
+        """Whether a step ends what it is part of; `index` is not the newest."""
+        frame, after = self._frames[index], self._frames[index + 1]
+        return size == "net" or frame.s != after.s or (size == "cycle" and frame.h != after.h)
 
     def spectra(self, site: str, start: int, stop: int) -> list[Shares | None]:
         """Energy shares of a site's coefficients, descending, at most 64, per step in [start, stop); None where there are none."""
@@ -143,6 +192,15 @@ class WatchedRun:
 
     def set_measures(self, measures: Measures) -> None:
         """Raises `PolicyError`, for the same reason."""
+        raise PolicyError(SETTINGS_ARE_FIXED)
+
+    @property
+    def history_bytes(self) -> int:
+        """None: the activations were with the process that was watched. Setting it raises `PolicyError`."""
+        return 0
+
+    @history_bytes.setter
+    def history_bytes(self, budget: int) -> None:
         raise PolicyError(SETTINGS_ARE_FIXED)
 
     def close(self) -> None:
@@ -188,8 +246,22 @@ class WatchedRun:
                 raise self._error(f"is one note too many: at most {MAX_NOTES:,} under {MAX_CURVES} names are read", line=self._lines)
             self.notes.setdefault(entry.note, []).append((entry.step, entry.value))
             self.note_log.append((entry.note, entry.step, entry.value))
-        else:
+        elif isinstance(entry, EndLine):
             self.ended = entry.end or "ended"
+        else:
+            self._mark(entry)
+
+    def _mark(self, entry: BookmarkLine | WatchLine) -> None:
+        """Take a bookmark or watch of the recording; one that finds no room or its name taken, by what was added here, is left out."""
+        self._told[type(entry)] += 1
+        most = MAX_BOOKMARKS if isinstance(entry, BookmarkLine) else MAX_WATCHES
+        if self._told[type(entry)] > most:
+            raise self._error(f"is one too many: at most {MAX_BOOKMARKS} bookmarks and {MAX_WATCHES} watches are read", line=self._lines)
+        with suppress(BookmarkError, WatchError):
+            if isinstance(entry, BookmarkLine):
+                self.bookmarks.add(entry.bookmark)
+            else:
+                self.watches.add(entry.watch)
 
     def _checked(self, read: Callable[[], T]) -> T:
         self._lines += 1

@@ -26,12 +26,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from laser_studio.debugger.bookmarks import Bookmark, Bookmarks
+from laser_studio.debugger.expressions import Scope
 from laser_studio.debugger.folding import Folded, Folder
 from laser_studio.debugger.frame_store import FrameStore
 from laser_studio.debugger.frames import Event, Frame
 from laser_studio.debugger.history import History
 from laser_studio.debugger.recording import MAX_CURVES, MAX_FRAMES, MAX_NAME, MAX_NOTES, Header, RecordingWriter
 from laser_studio.debugger.spectra import Shares, Spectra
+from laser_studio.debugger.watches import Watch, Watches
 from laser_studio.errors import LaserStudioError
 from laser_studio.laser import LaserPolicy, SiteTap
 from laser_studio.laser.ledger import EMPTY, LedgerLine
@@ -130,6 +133,8 @@ class Watcher:
         """Noted curves by name: (step, value), value None where it was not finite."""
         self._tap = _Tap(module, self.policy, self._see)
         self.sites = {name: layer.in_features for name, layer in self._tap.sites.items()}
+        self.bookmarks = Bookmarks()
+        self.watches = Watches(Scope(tuple(self.sites)))
         self._dtypes: dict[str, torch.dtype] = {}
         self._folder = Folder(History(history_bytes), self.sites, self._dtypes)
         self._frames = FrameStore([_first_frame()])
@@ -272,6 +277,22 @@ class Watcher:
         if self._writer is not None:
             self._writer.note(name, self.head, finite)
             self._look_after_file()
+
+    def bookmark(self, name: str = "", note: str = "") -> Bookmark:
+        """Mark the newest step, to come back to; kept in the recording. Raises `BookmarkError`."""
+        bookmark = self.bookmarks.add(self.head, name, note)
+        if self._writer is not None and not self._ended:
+            self._writer.bookmark(bookmark)
+            self._look_after_file()
+        return bookmark
+
+    def follow(self, expression: str, name: str = "") -> Watch:
+        """Watch an expression (docs/breakpoints.md); kept in the recording. Raises `ExpressionError` and `WatchError`."""
+        followed = self.watches.add(expression, name)
+        if self._writer is not None and not self._ended:
+            self._writer.watch(followed)
+            self._look_after_file()
+        return followed
 
     # The hooks
 

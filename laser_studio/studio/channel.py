@@ -18,6 +18,7 @@ from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
 from laser_studio.studio.inquiries import INQUIRIES, Context
 from laser_studio.studio.links import MAX_QUERY, View, read_query
+from laser_studio.studio.marks import put_marks
 from laser_studio.studio.presets import presets_json
 from laser_studio.studio.registry import Entry, Registry, StudioError
 from laser_studio.studio.requests import (
@@ -37,21 +38,20 @@ from laser_studio.studio.requests import (
 from laser_studio.studio.run import Run
 from laser_studio.studio.script import write_script
 from laser_studio.studio.subject import PuzzleSubject, about_site
+from laser_studio.studio.travel import go
 
 STEP_BUDGET_SECONDS = 0.012  # computing per reply while playing: short, so that a step that takes longer still leaves 15 pictures a second
 SEEK_BUDGET_SECONDS = 0.15  # per reply while travelling to a step that is not computed yet
 MAX_ROWS = 2_000  # per reply; a page that has missed more asks again
-HISTORY_BYTES = 64 << 20
 LEFT_SECONDS = 20.0  # a run whose page has gone waits this long for it to come back, as after a reload
 
 
 class Channel:
     """The functions a page may call. Each takes one JSON value and returns one; none raises."""
 
-    def __init__(self, catalogue: Catalogue, registry: Registry[Run] | None = None, *, history_bytes: int = HISTORY_BYTES) -> None:
+    def __init__(self, catalogue: Catalogue, registry: Registry[Run] | None = None) -> None:
         self.catalogue = catalogue
         self.registry: Registry[Run] = registry if registry is not None else Registry()
-        self.history_bytes = history_bytes
         self.evaluations = Evaluations(catalogue)
 
     def open(self, data: Any) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class Channel:
         return answer(lambda: self._within(read_request(AdvanceRequest, data), self._advance))
 
     def command(self, data: Any) -> dict[str, Any]:
-        """Back, restart, or seek; a seek into what is not computed yet may stop on the way, and the page asks again."""
+        """Back, restart, seek and all other travels; one into what is not computed yet may stop on the way, and the page asks again."""
         return answer(lambda: self._within(read_request(CommandRequest, data), self._command))
 
     def tune(self, data: Any) -> dict[str, Any]:
@@ -144,7 +144,8 @@ class Channel:
             if view.model is not None:
                 notices.append(f"the link's model is not offered here: opened with {name}")
         if name in self.catalogue.recordings:
-            return self._read(name), notices
+            read = self._read(name)
+            return read, notices + put_marks(view.marks, read.session)
         model = self.catalogue.load(name)
         puzzle_id = view.puzzle
         try:
@@ -163,7 +164,7 @@ class Channel:
             model,
             puzzle,
             policy=TrackerView().policy(),
-            history_bytes=self.history_bytes,
+            history_bytes=view.options.history_bytes,
             beyond=view.options.beyond,
             companions=[companion for _, companion in companions],
             measures=view.options.measures(),
@@ -176,6 +177,7 @@ class Channel:
         tracker = view.tracker.at_sites(session.sites)
         session.set_policy(tracker.policy())
         subject = PuzzleSubject(self.catalogue, name, model, puzzle_id, puzzle, tuple(one for one, _ in companions))
+        notices += put_marks(view.marks, session)
         later = {step: change.at_sites(session.sites) for step, change in view.changes if step > 0}
         notices += [f"{warning}" for warning in model.details.get("warnings", ())][:3]
         return Run(session, subject, {0: tracker}, view.options, pending=later), notices
@@ -218,6 +220,7 @@ class Channel:
         with entry.lock:
             run = _open_run(entry)
             run.show(request.at)
+            run.travel.begin()
             work(run, request)
             return self._reply(run, request)
 
@@ -242,23 +245,24 @@ class Channel:
                 break
             before = run.session.frame
             run.step()
-            if run.session.frame is before or time.perf_counter() >= until:  # a recording may have no more steps yet
+            # A breakpoint stops; a recording may have no more steps yet.
+            if run.travel.stopped or run.session.frame is before or time.perf_counter() >= until:
                 break
 
     def _command(self, run: Run, request: CommandRequest) -> None:
         session = run.session
-        if request.name == "back":
-            session.back()
-        elif request.name == "restart":
+        if request.name == "restart":
             tracker = run.tracker
             session.restart()
             run.tune(tracker)
+        elif request.name != "seek":
+            go(run, request, SEEK_BUDGET_SECONDS)
         else:
             session.seek(min(request.value, session.head))
             until = time.perf_counter() + SEEK_BUDGET_SECONDS
             while session.frame.index < request.value and not run.finished:
                 before = session.frame
-                run.step()
+                run.pass_on()
                 if session.frame is before or time.perf_counter() >= until:
                     break
 
@@ -270,7 +274,7 @@ class Channel:
         with entry.lock:
             run = _open_run(entry)
             run.show(request.at)
-            return {"python": write_script(run, run.session.frame.index, history_bytes=self.history_bytes)}
+            return {"python": write_script(run, run.session.frame.index)}
 
     def _leave(self, request: RunRequest) -> dict[str, Any]:
         self.registry.leave(request.run, LEFT_SECONDS)

@@ -114,6 +114,13 @@ class RunOptions:
     gradient: bool = setting(
         default=False, help="Measure at each H cycle's end how well the weight gradient survives: its cosine with the exact one."
     )
+    history: int = setting(
+        default=256,
+        low=1,
+        high=1_024,
+        unit="MiB",
+        help="What going back in time may keep of activations and keyframes; over it, exact steps are compressed, then the oldest goes.",
+    )
     best: bool = setting(default=False, help="Hold each window to compare its basis with the best one of the same rank.")
 
     def measures(self) -> Measures:
@@ -121,6 +128,11 @@ class RunOptions:
         from laser_studio.debugger import Measures
 
         return Measures(functional=self.functional, gradient=self.gradient, best=self.best)
+
+    @property
+    def history_bytes(self) -> int:
+        """The history's budget."""
+        return self.history << 20
 
     def to_json(self) -> dict[str, Any]:
         return {item.name: getattr(self, item.name) for item in fields(self)}

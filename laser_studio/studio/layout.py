@@ -14,7 +14,7 @@ import gradio as gr
 
 from laser_studio.assets import asset_path
 from laser_studio.settings import SettingInfo
-from laser_studio.studio import panels, panels_branches, panels_deeper
+from laser_studio.studio import panels, panels_branches, panels_deeper, panels_travel
 from laser_studio.studio.catalogue import DIFFICULTY_NAMES, FAILS, FIRST_DIFFICULTY, Catalogue
 from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
@@ -25,7 +25,8 @@ SCRIPTS = (
     "base.js", "commands.js", "columns.js", "samples.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js",
     "fidelity.js", "memory.js",
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
-    "tabs.js", "views.js", "inquire.js", "palette.js",
+    "tabs.js", "views.js", "inquire.js", "palette.js", "travel.js", "expressions.js", "breakpoints.js", "watches.js", "bookmarks.js",
+    "inside.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
@@ -116,10 +117,12 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
                         _panel(panels.BASIS, "basis-block")
                 _panel(panels_deeper.SOLVE, "view-solve")
                 _panel(panels_branches.COMPARE, "view-compare")
+                _panel(panels_travel.INSIDE, "inside-block")
 
         with gr.Column(elem_id="deck", elem_classes="card"):
             with gr.Row(elem_id="transport"):
                 buttons = {name: gr.Button(text, elem_id=name) for name, text in _TRANSPORT}
+                _panel(panels_travel.TRANSPORT, "travel-block")
                 speed = gr.Slider(1, SPEED_MAX, value=SPEED_DEFAULT, step=1, label="speed", elem_id="speed", interactive=True, buttons=[])
                 _panel(panels.DEPTH, "depth-block")
                 _panel(panels.STATUS, "status-block")

@@ -6,6 +6,8 @@ A link opens paused, at its step, with the settings its run had at every step::
     site=layers.0.mlp.down_proj~rank=50%~eps=0.9~off  what differs at one site (each part may be missing)
     change=12~rank=40%~site=layers.0.mlp.down_proj:off  what changes at step 12; `site=NAME` alone: nothing differs there any more
     batch=8&beyond=1&functional=1&gradient=1&best=1   options that differ from their defaults
+    history=512                                       the history's byte budget in MiB
+    break=fidelity < 0.9~hits=3&watch=rank&mark=12~name~note   see `marks`
     step=20
 
 Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older links holds four bare values.
@@ -13,7 +15,8 @@ Signs that separate (% ~ :) stand in names as %25, %7E, %3A. A change of older l
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlencode
 
@@ -28,6 +31,7 @@ from laser_studio.studio.controls import (
     number,
     percent,
 )
+from laser_studio.studio.marks import MOST, Marks, read_marks
 from laser_studio.studio.registry import StudioError
 
 __all__ = ["CONTROLS", "OPTIONS", "RunOptions", "SiteView", "TrackerView", "View", "changed", "read_query", "write_query"]
@@ -35,6 +39,7 @@ __all__ = ["CONTROLS", "OPTIONS", "RunOptions", "SiteView", "TrackerView", "View
 MAX_QUERY = 8_000
 MAX_CHANGES = 100
 MAX_STEP = 1_000_000
+_NAMED = re.compile(r"^[A-Z]\w+: ")  # the class a problem was found in
 _OLD_CHANGE = ("rank", "min_fidelity", "patience", "refresh")  # the values of a change in links of before, in their order
 
 
@@ -48,7 +53,12 @@ class View:
     changes: tuple[tuple[int, TrackerView], ...] = ()
     step: int = 0
     options: RunOptions = field(default_factory=RunOptions)
+    marks: Marks = field(default_factory=Marks)
     notices: tuple[str, ...] = ()
+
+    def with_marks(self, marks: Marks) -> View:
+        """The same with other marks."""
+        return replace(self, marks=marks)
 
 
 def read_query(query: str) -> View:
@@ -56,7 +66,7 @@ def read_query(query: str) -> View:
     if not isinstance(query, str) or len(query) > MAX_QUERY:
         return View(notices=("the link is too long to be one of ours: opened with the defaults",))
     try:
-        pairs = parse_qsl(query.lstrip("?"), max_num_fields=MAX_CHANGES + MAX_SITES + 32)
+        pairs = parse_qsl(query.lstrip("?"), max_num_fields=MAX_CHANGES + MAX_SITES + sum(MOST.values()) + 32)
     except ValueError:
         return View(notices=("the link has too many parts to be one of ours: opened with the defaults",))
     given = dict(pairs)
@@ -79,6 +89,9 @@ def read_query(query: str) -> View:
                 options = RunOptions(**(options.to_json() | _read_option(name, given[name])))
             except StudioError as problem:
                 notices.append(f"{_shown(name, given[name])} in the link cannot be used ({_reason(problem)}): left out")
+    refused: list[tuple[str, str, StudioError]] = []
+    marks = read_marks(pairs, refused)
+    notices += [f"{_shown(name, text)} in the link cannot be used ({_reason(problem)}): left out" for name, text, problem in refused]
     changes = _read_changes([value for name, value in pairs if name == "change"][:MAX_CHANGES], tracker, notices)
     step = 0
     if "step" in given:
@@ -87,7 +100,7 @@ def read_query(query: str) -> View:
             step = int(text)
         else:
             notices.append(f"{_shown('step', text)} in the link is no step: opened at step 0")
-    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, tuple(notices))
+    return View(given.get("model"), given.get("puzzle"), tracker, changes, step, options, marks, tuple(notices))
 
 
 def write_query(view: View) -> str:
@@ -105,6 +118,7 @@ def write_query(view: View) -> str:
         before = tracker
     usual = RunOptions()
     pairs += [(name, str(int(value))) for name, value in view.options.to_json().items() if value != getattr(usual, name)]
+    pairs += view.marks.pairs()
     pairs.append(("step", str(view.step)))
     return urlencode(pairs)
 
@@ -166,7 +180,7 @@ def _read_site(text: str, separator: str) -> dict[str, Any]:
 
 
 def _read_option(name: str, text: str) -> dict[str, Any]:
-    if name == "batch":
+    if name in ("batch", "history"):
         if not (text.isascii() and text.isdigit()):
             raise StudioError("a whole number")
         return {name: text[:4]}
@@ -223,7 +237,7 @@ def _is_step(text: str) -> bool:
 
 
 def _reason(problem: StudioError) -> str:
-    return _clean(str(problem).removeprefix("TrackerView: ").removeprefix("RunOptions: ")[:120])
+    return _clean(_NAMED.sub("", str(problem))[:120])
 
 
 def _default(name: str) -> str:

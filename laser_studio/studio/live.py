@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from laser_studio.debugger import Frame, Measures
+    from laser_studio.debugger import Bookmarks, Breakpoints, Frame, Hit, Measures, Watches
+    from laser_studio.debugger.stepping import Size
     from laser_studio.laser import LaserPolicy
 
 
@@ -17,6 +18,11 @@ class LiveSession(Protocol):
     """
 
     beyond: bool
+    history_bytes: int
+    breakpoints: Breakpoints
+    watches: Watches
+    bookmarks: Bookmarks
+    stopped_by: tuple[Hit, ...]
 
     @property
     def epoch(self) -> int: ...
@@ -46,6 +52,14 @@ class LiveSession(Protocol):
     def restart(self) -> Frame: ...
 
     def seek(self, index: int) -> Frame: ...
+
+    def end_after(self, size: Size) -> int: ...
+
+    def end_before(self, size: Size) -> int: ...
+
+    def way_out(self) -> int: ...
+
+    def run_back(self, *, breakpoints: bool = False, max_steps: int | None = None) -> Frame: ...
 
     def set_policy(self, policy: LaserPolicy) -> None: ...
 

@@ -12,6 +12,7 @@ from laser_studio.debugger import WatchedRun
 from laser_studio.debugger.watched_run import SETTINGS_ARE_FIXED
 from laser_studio.errors import RecordingError
 from laser_studio.studio.controls import TrackerView
+from laser_studio.studio.marks import marks_of
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.run import Run
 
@@ -125,6 +126,14 @@ class RecordedRun(Run):
         """The next step, as far as it has been written."""
         if self.recording.frame.index == self.recording.head:
             self.read_on()
+        if self.recording.frame.index < self.recording.head:
+            self.recording.step()
+        self.travel.saw(self.recording)
+
+    def pass_on(self) -> None:
+        """See `Run.pass_on`."""
+        if self.recording.frame.index == self.recording.head:
+            self.read_on()
         self.recording.seek(self.recording.frame.index + 1)
 
     def read_on(self) -> None:
@@ -150,7 +159,8 @@ class RecordedRun(Run):
 
     def link(self) -> str:
         """See `Run.link`; settings are the recording's."""
-        return urlencode({"model": self.subject.model, "step": self.recording.frame.index})
+        pairs = [("model", self.subject.model or ""), *marks_of(self.recording).pairs(), ("step", str(self.recording.frame.index))]
+        return urlencode(pairs)
 
     def more(self, request: PageRequest) -> dict[str, Any]:
         """What only a recording has: noted values since `request.notes_since` as [name, step, value], by name the newest up to the

@@ -30,6 +30,9 @@ class PageRequest:
     site: str = setting(default="", help="The site whose spectra are wanted; empty: none.")
     spectra_since: int = setting(default=0, low=0, high=MAX_STEP + 1, unit="steps", help="Spectra from here on are wanted.")
     notes_since: int = setting(default=0, low=0, high=10_000_000, unit="notes", help="Noted values from here on are wanted.")
+    marks_known: int = setting(default=0, low=0, high=1_000_000_000, help="The version of the marks that the page has; 0: none.")
+    hits_since: int = setting(default=0, low=0, high=1_000_000_000, unit="hits", help="Hits of breakpoints from here on are wanted.")
+    curves_since: int = setting(default=0, low=0, high=MAX_STEP + 1, unit="steps", help="Values of watches from here on are wanted.")
 
 
 @settings(StudioError)
@@ -41,11 +44,14 @@ class AdvanceRequest(PageRequest):
 
 @settings(StudioError)
 class CommandRequest(PageRequest):
-    """A page wants to be elsewhere in time."""
+    """A page wants to be elsewhere in time: to `seek` a step, `over` or `back` by a size, `out` of the cycle under way, or to `run` to
+    the next stop or event, or `run_back` to the last one.
+    """
 
     _: KW_ONLY
-    name: Literal["back", "restart", "seek"] = setting(help="What to do.")
-    value: int = setting(default=0, low=0, high=MAX_STEP, unit="steps", help="The step to seek.")
+    name: Literal["back", "restart", "seek", "over", "out", "run", "run_back"] = setting(help="What to do.")
+    value: int = setting(default=0, low=0, high=MAX_STEP, unit="steps", help="The step to seek, or that a travel under way goes to.")
+    size: Literal["net", "cycle", "supervision"] = setting(default="net", help="How far over and back go.")
 
 
 @settings(StudioError)
@@ -100,6 +106,6 @@ UNKNOWN = "this request is not one the studio knows: reload the page"
 
 def read_request(kind: type[Any], data: Any) -> Any:
     """The request `data` is. Raises `StudioError`."""
-    if not isinstance(data, dict) or len(data) > 16 or not all(isinstance(key, str) for key in data):
+    if not isinstance(data, dict) or len(data) > 32 or not all(isinstance(key, str) for key in data):
         raise StudioError(UNKNOWN)
     return kind(**data)

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from laser_studio.studio.controls import OPTIONS, RunOptions, TrackerView, changed, changed_options
 from laser_studio.studio.links import MAX_CHANGES, MAX_QUERY, MAX_STEP, View, write_query
 from laser_studio.studio.live import LiveSession, Subject
+from laser_studio.studio.marks import marks_of
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trail import Trail
+from laser_studio.studio.travel import Travel
 
 if TYPE_CHECKING:
     from laser_studio.debugger import Frame
@@ -44,10 +46,12 @@ class Run:
     voided: dict[int, int] = field(default_factory=dict)  # epoch -> first step that was dropped when it began
     trail: Trail = field(default_factory=Trail)
     measured: dict[int, RunOptions] = field(default_factory=dict)
+    travel: Travel = field(default_factory=Travel)
     parts: list[RunPart] = field(default_factory=list)
     remade: set[int] = field(default_factory=set)  # steps after which all was computed anew, by a replay with the options of then
 
     def __post_init__(self) -> None:
+        self.parts.append(self.travel)
         self.measured = self.measured or {0: self.options}
         self.trail.follow(self.session.frames)
 
@@ -158,6 +162,8 @@ class Run:
         if options.measures() != self.options.measures():
             self.session.set_measures(options.measures())
         self.session.beyond = options.beyond
+        if options.history != self.options.history:
+            self.session.history_bytes = options.history_bytes
         self.options = options
         self.measured[self.session.head] = options
 
@@ -168,14 +174,23 @@ class Run:
         return {0: self.measured[first]} | {step: options for step, options in self.measured.items() if first < step < at}
 
     def step(self) -> None:
-        """One step, after what a link asks to be changed before it."""
+        """One step, after what a link asks to be changed before it; breakpoints are asked (`travel.stopped`)."""
+        self._follow_link()
+        self.session.step()
+        self.travel.saw(self.session)
+
+    def pass_on(self) -> None:
+        """The same, but no breakpoint is asked."""
+        self._follow_link()
+        self.session.seek(self.session.frame.index + 1)
+
+    def _follow_link(self) -> None:
         session = self.session
         due = self.pending.pop(session.frame.index, None)
         if due is not None:
             later = self.pending
             self.tune(due)
             self.pending = later
-        session.step()
 
     def view(self) -> View:
         """What a link to the step shown says."""
@@ -187,7 +202,7 @@ class Run:
         options = self.options
         if cursor > self.session.length:  # also where the switch has been turned off since
             options = replace(options, beyond=True)
-        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options)
+        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, marks_of(self.session))
 
     def valid_before(self, epoch: int) -> int:
         """Rows of steps before this one that a page got in `epoch` are still true."""

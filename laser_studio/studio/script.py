@@ -14,11 +14,16 @@ for name, site in frame.sites.items():
     print(f"{name:32} fidelity {site.fidelity:.5f}  rank {site.rank:3} of {site.dim}")"""
 
 
-def write_script(run: Run, at: int, *, history_bytes: int) -> str:
+_WATCHED = """\
+for name, value in session.watches.values(frame, session.frames[frame.index - 1] if frame.index else None).items():
+    print(f"{name} = {value}")"""
+
+
+def write_script(run: Run, at: int) -> str:
     """A script that makes `run` again up to step `at` and prints some of its figures. Raises `StudioError` where it cannot be made."""
     imports, making = run.subject.script()
     asked = run.measured_for(at)
-    arguments = ["model", "puzzle", f"policy={_policy(run.settings[0])}", f"history_bytes={history_bytes}"]
+    arguments = ["model", "puzzle", f"policy={_policy(run.settings[0])}", f"history_bytes={run.options.history_bytes}"]
     if run.options.batch > 1:
         arguments.append("companions=companions")
     if run.options.beyond or at > run.session.length:
@@ -35,7 +40,8 @@ def write_script(run: Run, at: int, *, history_bytes: int) -> str:
             news.append(f"session.set_measures({measures or 'Measures()'})")
         if news:
             lines += [f"session.seek({step})", *news]
-    body = ["session = Session(", *(f"    {argument}," for argument in arguments), ")", *lines, f"frame = session.seek({at})", ""]
+    making_of = ["session = Session(", *(f"    {argument}," for argument in arguments), ")"]
+    body = [*making_of, *_marks(run), *lines, f"frame = session.seek({at})", ""]
     names = ["Measures", "Session"] if any("Measures(" in line for line in body) else ["Session"]
     imports = [*imports, f"from laser_studio.debugger import {', '.join(names)}", "from laser_studio.laser import LaserPolicy"]
     return "\n".join(
@@ -46,9 +52,22 @@ def write_script(run: Run, at: int, *, history_bytes: int) -> str:
             *making,
             *body,
             _PRINTING,
+            *([_WATCHED] if len(run.session.watches) else []),
             "",
         ]
     )
+
+
+def _marks(run: Run) -> list[str]:
+    """Breakpoints, which `session.run()` stops at, watches and bookmarks."""
+    session, lines = run.session, []
+    for breakpoint in session.breakpoints:  # noqa: A001 - the word it is called by everywhere
+        usual = {"enabled": True, "hits": 1, "once": False, "log": ""}
+        others = {name: value for name, value in breakpoint.to_dict().items() if name != "expression" and value != usual.get(name)}
+        lines.append(f"session.breakpoints.add({', '.join([repr(breakpoint.expression), *_arguments(others)])})")
+    lines += [f"session.watches.add({watch.expression!r}, {watch.name!r})" for watch in session.watches]
+    lines += [f"session.bookmarks.add({mark.step}, {mark.name!r}, {mark.note!r})" for mark in session.bookmarks]
+    return lines
 
 
 def _policy(tracker: TrackerView) -> str:
@@ -65,4 +84,8 @@ def _measures(options: RunOptions) -> str:
 
 
 def _call(name: str, arguments: dict[str, Any]) -> str:
-    return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+    return f"{name}({', '.join(_arguments(arguments))})"
+
+
+def _arguments(arguments: dict[str, Any]) -> list[str]:
+    return [f"{key}={value!r}" for key, value in arguments.items()]

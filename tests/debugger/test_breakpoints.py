@@ -161,9 +161,25 @@ def test_running_back_takes_the_same_expressions(session: Session, whole: list[F
     text = "cell(2, 3) changed | residual < 7"
     found = [t for t in range(1, 24) if whole[t].answer[6] != whole[t - 1].answer[6] or whole[t].residual < 7]
     assert [session.run_back(text).index for _ in range(len(found) + 1)] == [*reversed(found), 0]
-    assert hits(session) == () and session.breakpoints.counts == {"always": 0}
+    assert [(hit.name, hit.step) for hit in hits(session)] == [("until", 0)]  # the residual of frame 0 is 0
+    assert session.breakpoints.counts == {"always": 0}
+    session.seek(24)
+    assert session.run_back("index < 0").index == 0 and hits(session) == ()
     with pytest.raises(ExpressionError, match="compare it"):
         session.run_back("fidelity")
+
+
+def test_running_back_stops_where_a_breakpoint_holds_and_counts_nothing(session: Session) -> None:
+    session.breakpoints.add("index % 5 == 0", name="fives", hits=3)
+    session.breakpoints.add("index == 18", name="logs", log="here")
+    session.breakpoints.add("index == 17", name="off", enabled=False)
+    session.seek(19)
+    assert session.run_back("index == 12", breakpoints=True).index == 15
+    assert [(hit.name, hit.step, hit.count) for hit in hits(session)] == [("fives", 15, 0)]
+    assert session.run_back("index == 12", breakpoints=True).index == 12 and [hit.name for hit in hits(session)] == ["until"]
+    assert session.run_back("index == 0", breakpoints=True, max_steps=1).index == 11 and hits(session) == ()
+    assert session.run_back("index == 10", breakpoints=True).index == 10 and [hit.name for hit in hits(session)] == ["until", "fives"]
+    assert session.breakpoints.counts == {"fives": 0, "logs": 0, "off": 0} and not session.breakpoints.log
 
 
 def test_the_end_of_the_run_is_not_hit_again(session: Session) -> None:

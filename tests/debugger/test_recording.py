@@ -20,9 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from laser_studio.debugger import Frame, WatchedRun, watch
+from laser_studio.debugger import Bookmark, Frame, WatchedRun, watch
 from laser_studio.debugger.recording import Header, RecordingWriter, _plain
-from laser_studio.errors import PolicyError, RecordingError
+from laser_studio.errors import ExpressionError, PolicyError, RecordingError
 from laser_studio.laser import LaserPolicy
 
 
@@ -111,6 +111,114 @@ def test_a_run_is_read_on_while_it_grows(path: Path) -> None:
     assert run.restart().index == 0 and run.seek(4).index == 4 and run.length == run.head == 6
     with pytest.raises(PolicyError, match="recorded in another process"):
         run.set_policy(LaserPolicy())
+
+
+def test_bookmarks_and_watches_are_kept(path: Path) -> None:
+    model = Loop()
+    with watch(model, path, policy=POLICY) as watcher:
+        watcher.follow("min fidelity(in*)", "inner")
+        model(torch.randn(5, 12))
+        watcher.bookmark(note="one forward")
+        model(torch.randn(5, 12))
+        watcher.bookmark("second")
+        assert watcher.follow("residual > 1").name == "residual > 1"
+        with pytest.raises(ExpressionError):
+            watcher.follow("fidelity(nowhere)")
+    watcher.bookmark("late")  # nothing is written any more
+    run = WatchedRun(path)
+    assert list(run.bookmarks) == [Bookmark(3, "m1", "one forward"), Bookmark(6, "second")]
+    assert run.watches.to_list() == watcher.watches.to_list() and len(run.watches) == 2
+    curves = run.watches.curves(run.frames, 0, len(run.frames))
+    assert curves["inner"] == [frame.sites["inner"].fidelity if frame.sites else None for frame in run.frames]
+    assert curves["residual > 1"] == [float(frame.residual > 1) for frame in run.frames]
+
+
+def test_a_recordings_bookmarks_leave_alone_what_was_added_meanwhile(path: Path) -> None:
+    model = Loop()
+    watcher = watch(model, path, policy=POLICY)
+    run = WatchedRun(path)
+    run.bookmarks.add(0, "m1", "my own")
+    run.watches.add("residual", "r")
+    model(torch.randn(5, 12))
+    watcher.bookmark(note="another m1")
+    watcher.bookmark(note="m2")
+    watcher.follow("rank", "r")
+    watcher.follow("rank", "rank")
+    watcher.close()
+    run.refresh()
+    assert [(mark.name, mark.note) for mark in run.bookmarks] == [("m1", "my own"), ("m2", "m2")]
+    assert [(watch.name, watch.expression) for watch in run.watches] == [("r", "residual"), ("rank", "rank")]
+    assert run.ended == "closed"
+
+
+def test_a_recording_of_before_has_none(path: Path) -> None:
+    recorded(path)
+    assert b"bookmark" not in path.read_bytes() and b'"watch"' not in path.read_bytes()
+    run = WatchedRun(path)
+    assert len(run.bookmarks) == len(run.watches) == 0
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"bookmark": {"step": 99, "name": "a", "note": ""}},
+        {"bookmark": {"step": -1, "name": "a", "note": ""}},
+        {"bookmark": {"step": 1, "name": "", "note": ""}},
+        {"bookmark": {"step": 1, "name": "a"}},
+        {"bookmark": {"step": 1, "name": "a\nb", "note": ""}},
+        {"bookmark": {"step": 1, "name": "a", "note": "x" * 301}},
+        {"bookmark": 3},
+        {"bookmark": {"step": 1, "name": "a", "note": ""}, "more": 1},
+        {"watch": {"expression": "fidelity(nowhere)", "name": "a"}},
+        {"watch": {"expression": "__import__('os')", "name": "a"}},
+        {"watch": {"expression": "cell(1, 1)", "name": "a"}},
+        {"watch": {"expression": "residual", "name": ""}},
+        {"watch": {"expression": "residual", "name": "a", "colour": "red"}},
+        {"watch": {"expression": "(" * 500, "name": "a"}},
+    ],
+)
+def test_a_bookmark_or_watch_that_cannot_be_is_refused(path: Path, line: Any) -> None:
+    recorded(path)
+    with path.open("ab") as file:
+        file.write(json.dumps(line).encode() + b"\n")
+    with pytest.raises(RecordingError, match=r"line \d+: (bookmark|watch|more|'more')") as failure:
+        WatchedRun(path)
+    assert "\n" not in str(failure.value)
+
+
+def test_no_recording_has_endless_bookmarks(path: Path) -> None:
+    recorded(path)
+    with path.open("ab") as file:
+        for n in range(65):
+            file.write(json.dumps({"bookmark": {"step": 1, "name": f"a{n}", "note": ""}}).encode() + b"\n")
+    with pytest.raises(RecordingError, match="one too many"):
+        WatchedRun(path)
+
+
+def stopped(run: WatchedRun) -> list[str]:
+    return [hit.name for hit in run.stopped_by]
+
+
+def test_a_recording_stops_at_breakpoints_and_moves_by_forwards(path: Path) -> None:
+    frames = recorded(path, forwards=4)
+    run = WatchedRun(path)
+    forward = [frame.index for frame in frames if frame.ends_supervision]
+    assert forward == [3, 6, 9, 12]
+    assert [run.seek(run.end_after("supervision")).index for _ in range(5)] == [3, 6, 9, 12, 12]
+    assert [run.seek(run.end_before("cycle")).index for _ in range(5)] == [9, 6, 3, 0, 0]
+    assert (run.end_after("net"), run.way_out()) == (1, 3)
+    run.breakpoints.add("index % 4 == 0", name="fours")
+    stops: list[tuple[str, int]] = []
+    for _ in range(12):
+        run.step()
+        stops += [(hit.name, hit.step) for hit in run.stopped_by]
+    assert stops == [("fours", 4), ("fours", 8), ("fours", 12)]
+    run.step()
+    assert stopped(run) == [] and run.breakpoints.counts == {"fours": 3}
+    assert run.run_back("index == 2", breakpoints=True).index == 8 and stopped(run) == ["fours"]
+    assert run.seek(3).index == 3 and stopped(run) == []
+    run.restart()
+    assert run.breakpoints.counts == {"fours": 0}
 
 
 def test_a_line_that_is_not_whole_is_left_alone(path: Path) -> None:
@@ -262,7 +370,7 @@ BROKEN: list[tuple[int, Callable[[Any], Any], str]] = [
     (2, lambda _: b"{broken", r"line 3: is not JSON \(.* at character 1\)"),
     (2, lambda _: b"[" * 100_000, "line 3: nests too deeply"),
     (2, lambda _: b'{"frame":' + b"9" * 5000 + b"}", "line 3: is not JSON"),
-    (2, lambda _: {}, "line 3: holds no frame, note or end"),
+    (2, lambda _: {}, "line 3: holds no frame, note, bookmark, watch or end"),
     (2, put("frame", "index", value=2), "line 3: frame.index: step 1 is due here, not 2"),
     (2, put("frame", "residual", value="1"), "line 3: frame.residual: holds text where a number is due"),
     (2, put("frame", "residual", value=None), "line 3: frame.residual: holds null where a number is due"),
@@ -320,7 +428,7 @@ def test_what_was_read_before_a_broken_line_stays(path: Path) -> None:
     with path.open("ab") as file:
         file.write(b"{}\n")
     for _ in range(2):
-        with pytest.raises(RecordingError, match="holds no frame, note or end"):
+        with pytest.raises(RecordingError, match="holds no frame, note, bookmark, watch or end"):
             run.refresh()
     assert list(run.frames) == frames[:6] and run.seek(5).index == 5 and run.finished
 

@@ -425,7 +425,7 @@ def test_sites_the_model_does_not_have_are_left_out_with_a_notice(channel: Chann
 def test_options_of_a_link_are_the_runs_and_go_on_in_its_link(channel: Channel, catalogue: Catalogue) -> None:
     query = "batch=3&beyond=1&functional=1&gradient=1&best=1"
     reply = opened(channel, query)
-    assert reply["options"] == {"batch": 3, "beyond": True, "functional": True, "gradient": True, "best": True}
+    assert reply["options"] == {"batch": 3, "beyond": True, "functional": True, "gradient": True, "history": 256, "best": True}
     assert all(part in reply["link"] for part in query.split("&"))
     reply = sought(channel, reply, 6)
     puzzle = catalogue.first_puzzle("small")

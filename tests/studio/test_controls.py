@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from laser_studio.debugger import Measures
+from laser_studio.debugger.keyframes import TravelSettings
 from laser_studio.laser import LaserPolicy
 from laser_studio.settings import describe
 from laser_studio.studio.controls import CONTROLS, OPTIONS, RunOptions, SiteView, TrackerView, changed, changed_options, number
@@ -27,7 +28,8 @@ def test_ranges_and_defaults_are_the_policys() -> None:
 
 
 def test_measures_and_batch_are_the_sessions() -> None:
-    assert set(OPTIONS) == {"batch", "beyond", *describe(Measures)}
+    assert set(OPTIONS) == {"batch", "beyond", "history", *describe(Measures)}
+    assert RunOptions().history_bytes == describe(TravelSettings)["history_bytes"].default == 256 << 20
     assert RunOptions(functional=True, best=True).measures() == Measures(functional=True, best=True)
 
 

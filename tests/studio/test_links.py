@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from laser_studio.studio.controls import RunOptions, SiteView, TrackerView
 from laser_studio.studio.links import MAX_QUERY, View, read_query, write_query
+from laser_studio.studio.marks import BookmarkView, BreakpointView, Marks, WatchView
 
 ranks, fidelities = st.floats(1, 100), st.floats(0.5, 1)
 # Names as modules have them, and with every sign that links use to separate things.
@@ -27,8 +28,33 @@ trackers = st.builds(
     growth=st.integers(1, 64),
     sites=st.dictionaries(names, overrides, max_size=3),
 )
+# Text as people write it, and with every sign that links use to separate things.
+lines = st.text("abc~:%=&+.é <>|(1), x7E{}\"'#", max_size=20)
+marks = st.builds(
+    Marks,
+    breakpoints=st.lists(
+        st.builds(
+            BreakpointView,
+            expression=lines,
+            enabled=st.booleans(),
+            hits=st.one_of(st.integers(1, 10**9), st.sampled_from(["== 3", "% 2 == 1", ">= 4"])),
+            once=st.booleans(),
+            log=lines,
+            name=lines,
+        ),
+        max_size=3,
+    ),
+    watches=st.lists(st.builds(WatchView, expression=lines, name=lines.filter(bool)), max_size=3),
+    bookmarks=st.lists(st.builds(BookmarkView, step=st.integers(0, 1_000_000), name=lines, note=lines), max_size=3),
+)
 options = st.builds(
-    RunOptions, batch=st.integers(1, 64), beyond=st.booleans(), functional=st.booleans(), gradient=st.booleans(), best=st.booleans()
+    RunOptions,
+    batch=st.integers(1, 64),
+    history=st.integers(1, 1024),
+    beyond=st.booleans(),
+    functional=st.booleans(),
+    gradient=st.booleans(),
+    best=st.booleans(),
 )
 views = st.builds(
     View,
@@ -40,6 +66,7 @@ views = st.builds(
     ),
     step=st.integers(0, 10_000),
     options=options,
+    marks=marks,
 )
 
 
@@ -81,6 +108,22 @@ def test_no_query_raises(text: str) -> None:
         ("batch=٣", "batch"),
         ("beyond=yes", "beyond"),
         ("best=2", "best"),
+        ("history=0", "history"),
+        ("history=1025", "history"),
+        ("history=256MiB", "history"),
+        ("break=s~hit=3", "break"),
+        ("break=s~hits", "break"),
+        ("break=%07", "break"),
+        ("break=" + 1001 * "s", "break"),
+        ("watch=s~index", "watch"),
+        ("watch=s~name=a~name=b", "watch"),
+        ("watch=s%0As", "watch"),
+        ("mark=a", "mark"),
+        ("mark=-1~a", "mark"),
+        ("mark=٣", "mark"),
+        ("mark=9999999", "mark"),
+        ("mark=3~a~b~c", "mark"),
+        ("mark=3~a~" + 1001 * "b", "mark"),
         ("site=a~rank=50", "site"),
         ("site=a~rank=0%25", "site"),
         ("site=a~eps=0.1", "site"),
@@ -100,6 +143,7 @@ def test_no_query_raises(text: str) -> None:
 def test_a_bad_value_falls_back_and_is_named(query: str, word: str) -> None:
     view = read_query(query)
     assert view.tracker == TrackerView() and view.options == RunOptions() and view.step == 0 and view.changes == ()
+    assert view.marks == Marks()
     assert len(view.notices) == 1 and word in view.notices[0]
 
 
@@ -128,7 +172,7 @@ def test_a_bad_change_leaves_the_others() -> None:
     assert len(view.notices) == 1
 
 
-@pytest.mark.parametrize("query", ["a=1&" * 500, "x" * (MAX_QUERY + 1)])
+@pytest.mark.parametrize("query", ["a=1&" * 600, "x" * (MAX_QUERY + 1)])
 def test_an_endless_link_opens_with_the_defaults(query: str) -> None:
     view = read_query(query)
     assert view.tracker == TrackerView() and "link" in view.notices[0]
@@ -145,3 +189,24 @@ def test_the_link_uses_the_policys_words() -> None:
         "model": ["m"], "puzzle": ["p"], "rank": ["25%"], "min_fidelity": ["0.97"], "patience": ["3"], "refresh": ["cycle"],
         "measure": ["energy"], "growth": ["8"], "step": ["3"],
     }  # fmt: skip
+
+
+def test_marks_are_written_as_people_would() -> None:
+    marks = Marks(
+        breakpoints=(
+            BreakpointView("fidelity < 0.9", hits=3, once=True, name="dip"),
+            BreakpointView("reset", enabled=False, log="{s}~{h}"),
+        ),
+        watches=(WatchView("rank", "rank"), WatchView("residual % 2", "half")),
+        bookmarks=(BookmarkView(12, "box", "50 % right"), BookmarkView(3)),
+    )
+    written = parse_qs(write_query(View(marks=marks)))
+    assert written["break"] == ["fidelity < 0.9~hits=3~name=dip~once", "reset~log={s}%7E{h}~off"]
+    assert written["watch"] == ["rank", "residual %25 2~name=half"]
+    assert written["mark"] == ["12~box~50 %25 right", "3"]
+
+
+def test_only_so_many_marks_are_read() -> None:
+    view = read_query("&".join([f"watch=s~name=a{n}" for n in range(17)] + [f"mark={n}" for n in range(65)]))
+    assert (len(view.marks.watches), len(view.marks.bookmarks), len(view.notices)) == (16, 64, 2)
+    assert "more than 16" in view.notices[0] and "more than 64" in view.notices[1]

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from laser_studio.debugger import Frame, Measures, Session
+from laser_studio.debugger import Bookmarks, Breakpoints, Frame, Hit, Measures, Scope, Session, Watches
+from laser_studio.debugger.stepping import Size
 from laser_studio.laser import LaserPolicy
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.channel import Channel
@@ -27,6 +28,10 @@ class Recorded:
         self.frames: Sequence[Frame] = tuple(session.frames)
         self.sites: Mapping[str, int] = session.sites
         self.beyond, self.epoch, self.cursor = False, 0, 0
+        self.history_bytes = 0
+        scope = Scope(tuple(session.sites))
+        self.breakpoints, self.watches, self.bookmarks = Breakpoints(scope), Watches(scope), Bookmarks()
+        self.stopped_by: tuple[Hit, ...] = ()
         self.shares = {site: session.spectra(site, 0, session.head + 1) for site in session.sites}
 
     @property
@@ -56,6 +61,18 @@ class Recorded:
         return self.seek(self.cursor - 1)
 
     def restart(self) -> Frame:
+        return self.seek(0)
+
+    def end_after(self, size: Size) -> int:
+        return self.cursor + 1
+
+    def end_before(self, size: Size) -> int:
+        return self.cursor - 1
+
+    def way_out(self) -> int:
+        return self.head
+
+    def run_back(self, *, breakpoints: bool = False, max_steps: int | None = None) -> Frame:
         return self.seek(0)
 
     def set_policy(self, policy: LaserPolicy) -> None:
