@@ -129,6 +129,18 @@ def test_a_file_that_changes_between_looking_and_reading(tmp_path: Path) -> None
     assert read_payload(file).tensors["a"].shape == (5,)  # a listing that is kept is of the file as it was
 
 
+def test_no_memory_for_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"a": torch.ones(3)}, tmp_path / "file")
+    listing = list_tensors(tmp_path / "file")
+
+    def none_left(*_: object, **__: object) -> Tensor:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty", none_left)
+    with pytest.raises(CheckpointError, match=r"^file does not fit into memory$"):
+        read_tensors(tmp_path / "file", listing)
+
+
 # --- the child's own limits -----------------------------------------------------------------------------------------
 
 
