@@ -30,6 +30,5 @@ def main() -> None:
     try:
         app(prog_name="laser-studio")
     except LaserStudioError as error:
-        asks = getattr(error, "needs", None) and "--" not in str(error)  # importing the class would take torch along
-        typer.echo(f"error: {error}{'; `convert` asks for it and writes a checkpoint that tells' if asks else ''}", err=True)
+        typer.echo(f"error: {error}", err=True)
         sys.exit(2)

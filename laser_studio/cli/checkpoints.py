@@ -77,13 +77,14 @@ def convert(
 def answered(attempt: Callable[[Assume, str | None], T], assume: Assume, task: str | None) -> T:
     """`attempt`, and again with what it asks for, as long as there is somebody at a terminal to answer."""
     from laser_studio.trm import CheckpointNeeds
+    from laser_studio.trm.checkpoints.needs import HOW
 
     while True:
         try:
             return attempt(assume, task)
         except CheckpointNeeds as question:
             if not _at_terminal():
-                raise type(question)(f"{question}{_how(question.needs)}", question.needs) from None
+                raise type(question)(f"{str(question).replace(HOW, 'say them')}{_how(question.needs)}", question.needs) from None
             answers = _prompted(question.needs)
             task = answers.pop("task", task)
             assume = {**(assume if isinstance(assume, dict) else {}), **answers}

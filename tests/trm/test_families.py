@@ -59,6 +59,10 @@ def test_an_average_of_parameters_alone_borrows_the_buffers(tmp_path: Path) -> N
     loaded = load_checkpoint(write(tmp_path, {"model": official(trained), "ema": {"shadow": average}}), device="cpu")
     assert torch.equal(loaded.H_init, trained.H_init)
     assert torch.equal(loaded.lm_head.weight, averaged.lm_head.weight)
+    assert loaded.details["warnings"] == []
+    del average["inner.lm_head.weight"]
+    loaded = load_checkpoint(write(tmp_path, {"model": official(trained), "ema": {"shadow": average}}), device="cpu")
+    assert loaded.details["warnings"] == ["the averaged weights lack lm_head.weight: taken as trained"]
 
 
 def test_lightning_keeps_the_average_in_the_usual_place(tmp_path: Path) -> None:

@@ -99,3 +99,5 @@ def test_faults(tmp_path: Path) -> None:
     assert "1 tensors that a lucidrains TRM with MLPMixer1D does not have: network.0.2.fn.0.weight" in refused(tmp_path)
     torch.save({name: value for name, value in weights.items() if name != "network.1.0.norm.weight"}, tmp_path / "step_1")
     assert "1 missing: net.layers.1.token_norm.weight" in refused(tmp_path, assume=CYCLES)
+    torch.save(weights | {"register_tokens": torch.zeros(2, 5)}, tmp_path / "step_1")
+    assert "register_tokens is 2×5, the tokens are 16 wide" in refused(tmp_path, assume=CYCLES)

@@ -240,6 +240,9 @@ def test_a_debugging_session(variant: str) -> None:
         assert set(frames[-1].sites) == {name for name in session.sites if name.startswith("H_level.")}
         assert set(frames[-2].sites) == {name for name in session.sites if name.startswith("L_level.")}
         assert len(session.sites) == 4 * 3
+        # the ledger of a training step is of both nets at every step, once both have been applied
+        assert len({frame.training.full_bytes for frame in frames[per_step // 2 :]}) == 1
+        assert len({frame.training_all.full_bytes for frame in frames}) == 1
     else:
         assert all(set(frame.sites) == set(session.sites) for frame in frames)
         assert len(session.sites) == 4 * 2

@@ -18,10 +18,10 @@ from torch import Tensor
 from laser_studio.errors import CheckpointError
 from laser_studio.trm.checkpoints.asked import Asked
 from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
-from laser_studio.trm.checkpoints.needs import CheckpointNeeds, Need
+from laser_studio.trm.checkpoints.needs import HOW, CheckpointNeeds, Need
 from laser_studio.trm.checkpoints.payload import Payload
 from laser_studio.trm.checkpoints.weights import choose_weights
-from laser_studio.trm.checkpoints.words import first, shown
+from laser_studio.trm.checkpoints.words import first, shape_in_words, shown
 from laser_studio.trm.config import TRMConfig
 
 MARK = "input_embed.weight"
@@ -75,7 +75,9 @@ def read_lucidrains(file: Path, payload: Payload, asked: Asked) -> Loaded:
     assert first_mixer[0] is not None and first_mixer[1] is not None
     registers = tensors.pop("registers", torch.empty(0, tokens.shape[1]))
     original.pop("registers", None)
-    prefix = registers.shape[0] if registers.ndim == 2 else 0
+    if registers.ndim != 2 or registers.shape[1] != tokens.shape[1]:
+        raise CheckpointError(f"{name}: register_tokens is {shape_in_words(registers.shape)}, the tokens are {tokens.shape[1]} wide")
+    prefix = registers.shape[0]
     length = agreed(first_mixer[0].shape[1] - prefix, asked.seq_len, name)
     config: dict[str, Any] = {
         "variant": "lucidrains",
@@ -97,7 +99,7 @@ def read_lucidrains(file: Path, payload: Payload, asked: Asked) -> Loaded:
     config |= {need.name: asked.answers.ask(need) for need in _NEEDS}
     config |= asked.answers.rest([item.name for item in fields(TRMConfig)], _NEEDS)
     if asked.answers.open:
-        raise CheckpointNeeds(f"{name} does not tell {', '.join(map(str, asked.answers.open))}: say them", asked.answers.open)
+        raise CheckpointNeeds(f"{name} does not tell {', '.join(map(str, asked.answers.open))}: {HOW}", asked.answers.open)
     if prefix:
         tensors["embedding.puzzles"] = registers.reshape(1, -1)
     if "q_head.weight" in tensors:  # one value without bias: whether to stop; going on is 0

@@ -19,7 +19,7 @@ from torch import Tensor
 from laser_studio.errors import CheckpointError
 from laser_studio.trm.checkpoints.asked import Asked
 from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
-from laser_studio.trm.checkpoints.needs import CheckpointNeeds, Need
+from laser_studio.trm.checkpoints.needs import HOW, CheckpointNeeds, Need
 from laser_studio.trm.checkpoints.payload import Payload
 from laser_studio.trm.checkpoints.told import told_expansion, told_layers, told_length
 from laser_studio.trm.checkpoints.weights import choose_weights
@@ -128,7 +128,7 @@ def _architecture(record: Any, tensors: Mapping[str, Tensor], asked: Asked, name
     config |= {need.name: answers.ask(need) for need in needs}
     config |= answers.rest([item.name for item in fields(TRMConfig)], needs)
     if answers.open:
-        raise CheckpointNeeds(f"{name} does not tell {', '.join(map(str, answers.open))}: say them", answers.open)
+        raise CheckpointNeeds(f"{name} does not tell {', '.join(map(str, answers.open))}: {HOW}", answers.open)
     if not ndim:
         return config, 0
     length = config["puzzle_emb_len"]

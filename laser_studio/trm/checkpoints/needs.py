@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from laser_studio.errors import CheckpointError
 
+HOW = "say them (`python -m laser_studio convert` asks for each and writes a checkpoint that tells)"
+
 Assume = Mapping[str, Any] | Literal["official"] | None
 """Answers to needs by name; "official" takes every proposal, {"official": True, …} the rest of them; None answers nothing."""
 

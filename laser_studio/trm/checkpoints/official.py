@@ -21,7 +21,7 @@ from laser_studio.files import atomic_path, read_yaml
 from laser_studio.trm.checkpoints.asked import Asked
 from laser_studio.trm.checkpoints.json_files import read_json
 from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
-from laser_studio.trm.checkpoints.needs import CheckpointNeeds, Need
+from laser_studio.trm.checkpoints.needs import HOW, CheckpointNeeds, Need
 from laser_studio.trm.checkpoints.payload import Payload
 from laser_studio.trm.checkpoints.places import OFFICIAL_CONFIG_FILE
 from laser_studio.trm.checkpoints.told import told_expansion, told_layers, told_length
@@ -211,10 +211,10 @@ def _needs(variant: str, vocabulary: int, *, mixer: bool, prefix: bool, yaml: bo
 
 def _asking(needs: tuple[Need, ...], name: str, has_yaml: bool) -> str:
     if has_yaml:
-        return f"{OFFICIAL_CONFIG_FILE} lacks {', '.join('arch.' + str(need) for need in needs)}, which the tensors do not tell: say them"
+        return f"{OFFICIAL_CONFIG_FILE} lacks {', '.join('arch.' + str(need) for need in needs)}, which the tensors do not tell: {HOW}"
     return (
         f"no {OFFICIAL_CONFIG_FILE} beside {name}: the tensors do not tell {', '.join(map(str, needs))}; "
-        "put the one of the training run there, or say them"
+        f"put the one of the training run there, or {HOW}"
     )
 
 

@@ -21,6 +21,7 @@ from laser_studio.trm.checkpoints.words import first, shape_in_words, shown
 
 _PREFIXES = ("_orig_mod.", "module.", "model.", "inner.")
 _AVERAGED = re.compile(r"(?:^|[._])(?:ema|averaged?|shadow|swa)(?:[._]|$)|ema_|EMA|Averag", re.ASCII)
+_BUFFERS = ("_init", "puzzle_emb.weights")  # no average of parameters has them
 _BEFORE_AVERAGING = ("current_model_state",)  # Lightning's WeightAveraging: state_dict is the average then
 
 
@@ -28,14 +29,13 @@ _BEFORE_AVERAGING = ("current_model_state",)  # Lightning's WeightAveraging: sta
 class Weights:
     """The chosen tensors by their names within the model.
 
-    where: {name: its name in the file}; averaged: they are an EMA; borrowed: names the EMA lacks, taken from the weights beside it.
+    where: {name: its name in the file}; averaged: they are an EMA, and what it lacks comes from the weights beside it.
     A puzzle embedding may be on the meta device; its rows are read by `read_rows`.
     """
 
     tensors: dict[str, Tensor]
     where: dict[str, str]
     averaged: bool = False
-    borrowed: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     odd: Mapping[str, str] = field(default_factory=dict)
 
@@ -75,9 +75,11 @@ def choose_weights(payload: Payload, file: Path, mark: str) -> Weights:
         warnings.append(f"averaged weights without names ({first(unnamed, 1)}) were left aside: these are the weights as trained")
     elif outside:
         warnings.append(f"tensors beside the weights were left aside: {first(outside)}")
+    if mixed := [key for key in borrowed if not key.endswith(_BUFFERS)]:
+        warnings.append(f"the averaged weights lack {first(mixed)}: taken as trained")
     tensors = _joined({key: payload.tensors[whole] for key, whole in where.items() if whole in payload.tensors}, where, file)
     odd = {whole: payload.others[whole] for whole in where.values() if whole in payload.others}
-    return Weights(tensors, where, averaged, tuple(borrowed), tuple(warnings), odd)
+    return Weights(tensors, where, averaged, tuple(warnings), odd)
 
 
 def marked(payload: Payload, mark: str) -> list[str]:
