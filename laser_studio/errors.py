@@ -11,6 +11,7 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
     ├── RecordingError    a recording that cannot be read or written
     ├── ExpressionError   an expression over frames that cannot be read, or does not fit the run
     ├── BreakpointError   a breakpoint whose other settings cannot be used
+    ├── InspectionError   a cell, site, layer or step that cannot be looked into, or a detector's threshold outside its range
     ├── WatchError        a watch whose name cannot be used, or one too many
     ├── BookmarkError     a bookmark that cannot be used, or one too many
     ├── DeviceError       a device that is unknown or not there
@@ -60,6 +61,10 @@ class ExpressionError(LaserStudioError, ValueError):
 
 class BreakpointError(LaserStudioError):
     """A breakpoint whose name, hit condition or other settings cannot be used."""
+
+
+class InspectionError(LaserStudioError):
+    """A cell, site, layer or step that cannot be looked into, or a detector's threshold outside its range."""
 
 
 class WatchError(LaserStudioError):

@@ -5,6 +5,7 @@ const inside = {
   step: null, // the one whose inside is held
   sites: [],
   chosen: 0,
+  selected: null, // the site selected on the page when that was looked at last
   asking: false,
 
   wire() {
@@ -30,6 +31,7 @@ const inside = {
     hide($("inside"), !this.open);
     if (!this.open) { $("into").focus(); return; }
     this.step = null;
+    this.selected = player.store.selected;
     redraw();
     $("inside-sites").focus();
   },
@@ -74,6 +76,11 @@ const inside = {
   draw(store) {
     if (!this.open) return;
     const { index } = store.frame;
+    if (store.selected !== this.selected) { // chosen elsewhere on the page
+      this.selected = store.selected;
+      const at = this.sites.findIndex((site) => store.position.get(site.site) === store.selected);
+      if (at >= 0) this.chosen = at;
+    }
     if (index !== this.step && !player.playing && player.target === null) this.ask();
     const site = index === this.step ? this.sites[this.chosen] : null;
     const most = Math.max(...(site?.inputs ?? [0]), ...(site?.read_back ?? [0]));

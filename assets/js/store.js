@@ -182,7 +182,7 @@ class Store {
   get held() {
     const items = (samples) => [...samples.older, ...samples.recent].reduce((sum, item) => sum + (item?.length ?? 0), 0);
     const marks = [...Object.values(this.marks), ...this.siteMarks.flatMap(Object.values)].reduce((sum, { steps }) => sum + steps.length, 0);
-    return this.columns.reduce((sum, column) => sum + column.held, 0) + items(this.latent) + items(this.spectra.rows) + marks + this.events.length;
+    return this.columns.reduce((sum, column) => sum + column.held, 0) + items(this.latent) + items(this.spectra.rows) + marks + this.events.length + watches.held(this);
   }
 
   /** A copy that later steps do not change: the records of replies are replaced by the next reply anyway. */

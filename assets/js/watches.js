@@ -30,6 +30,9 @@ const watches = {
   /** Whether values are missing that the server has. */
   lacks(store) { return Boolean(store.curves?.size) && this.known(store) <= store.head; },
 
+  /** Numbers held of all curves. */
+  held(store) { return [...(store.curves?.values() ?? [])].reduce((sum, { column }) => sum + column.held, 0); },
+
   // The tab
 
   wire() {

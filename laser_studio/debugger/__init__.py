@@ -2,6 +2,7 @@
 
 from laser_studio.debugger.bookmarks import Bookmark, Bookmarks
 from laser_studio.debugger.breakpoints import Breakpoint, Breakpoints, Hit
+from laser_studio.debugger.detectors import Detectors, DetectorSettings, Finding
 from laser_studio.debugger.expressions import Bound, Expression, Scope
 from laser_studio.debugger.frames import Event, Frame, SiteFrame
 from laser_studio.debugger.measures import Measures
@@ -17,8 +18,11 @@ __all__ = [
     "Bound",
     "Breakpoint",
     "Breakpoints",
+    "DetectorSettings",
+    "Detectors",
     "Event",
     "Expression",
+    "Finding",
     "Frame",
     "Hit",
     "Measures",

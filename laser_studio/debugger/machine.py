@@ -21,6 +21,7 @@ from laser_studio.debugger.measures import Cosines, Effects
 from laser_studio.debugger.reading import Reading
 from laser_studio.debugger.replica import share_weights
 from laser_studio.debugger.spectra import Shares
+from laser_studio.debugger.state_trail import Digest, Returns
 from laser_studio.debugger.stepper import Stepper
 from laser_studio.debugger.training_ledger import TrainingLedger, measure_saved
 from laser_studio.laser import LaserPolicy
@@ -46,6 +47,8 @@ class Machine:
         self.sites = {name: layer.in_features for name, layer in self.stepper.tap.sites.items()}
         self.folder = Folder(History(travel.history_bytes), self.sites, self.model.forward_dtype, self._training_line)
         self.spectra: Mapping[str, Tensor | Shares] = {}  # of the step done last
+        self.digest: Digest | None = None  # of the step done last
+        self._returns = Returns()
         per_supervision = model.config.steps_per_supervision
         self._keyframe_every = per_supervision * max(1, round(travel.keyframe_steps / per_supervision))
         self._latent = (*self.reader.place(self.stepper.z_H), *self.reader.place(self.stepper.z_L))
@@ -67,7 +70,8 @@ class Machine:
         """Go on from a keyframe of this run and its frame; what was kept of later steps is forgotten."""
         self.stepper.load(keyframe)
         self.folder.rewind(frame)
-        self.spectra = {}
+        self._returns.rewind(keyframe.index)
+        self.spectra, self.digest = {}, None
         self._latent, self._reading, self.frame = frame.latent, self.reader.read(keyframe.carry.z_H), frame
 
     @torch.no_grad()
@@ -95,6 +99,11 @@ class Machine:
         before = self._reading
         if step.ends_cycle:  # z_H rests during the L cycles, so what is read from it does as well
             self._reading = self.reader.read(step.z_H)
+        self.digest = Digest(
+            self.reader.cells(state, rested[kind]).cpu(),
+            self._reading.probabilities.float().cpu() if step.ends_cycle else None,
+            self._returns.add(index, step.z_H[0]) if step.ends_cycle else None,
+        )
         folded.events += _news(index, before, self._reading)
         if finite := all(map(math.isfinite, residuals)):
             place = self.reader.place(state)

@@ -106,7 +106,7 @@ class Probe:
         hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
-                z_H = self._run(start, x)
+                z_H = self.run(start, x)
             exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
         finally:
             drop_casts(self.model)
@@ -126,7 +126,7 @@ class Probe:
         weights = {name: self._layers[name].weight.detach().requires_grad_() for name in bases}
         with torch.inference_mode(False), torch.enable_grad():
             parameters = {f"model.net.{name}.weight": weight for name, weight in weights.items()}
-            z_H = self._run(cycle.start, cycle.x, parameters)
+            z_H = self.run(cycle.start, cycle.x, parameters)
             log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
             loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -136,7 +136,7 @@ class Probe:
             kept[name] = float((gradient.float() @ basis).double().square().sum())
         return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
 
-    def _run(self, start: States, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    def run(self, start: States, x: Tensor, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """z_H after one H cycle, optionally with other weights than the net's own."""
         arguments = start, x, self.model.rope(x.shape[1], x.device)
         if parameters is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ class Reading:
     """What the state of the puzzle shown says, and how the whole batch stands.
 
     answer: cell values; confidence: probability of each under stablemax; q_halt: the logit; verdict: how the answer compares;
-    solved: puzzles of the batch that are; right: share of right cells among those to fill in, over the batch.
+    solved: puzzles of the batch that are; right: share of right cells among those to fill in, over the batch. probabilities: (T, vocab)
+    fp64 on the model's device, of every token in every cell.
     """
 
     answer: tuple[int, ...]
@@ -30,6 +31,7 @@ class Reading:
     verdict: Comparison
     solved: int
     right: float
+    probabilities: Tensor = field(compare=False, repr=False)
 
     @property
     def wrong(self) -> tuple[int, ...]:
@@ -79,7 +81,8 @@ class Reader:
     def read(self, z_H: Tensor) -> Reading:
         """z_H (B, P + T, D) as answers."""
         outputs = self.model.read_out(z_H)
-        confidence, ids = log_stablemax(outputs.logits[0]).exp().max(-1)
+        probabilities = log_stablemax(outputs.logits[0]).exp()
+        confidence, ids = probabilities.max(-1)
         best = outputs.logits.argmax(-1).cpu().numpy() if len(self.puzzles) > 1 else ids.cpu().numpy()[None]
         best[0] = ids.cpu().numpy()  # the one shown: cell values and confidences from the same reading
         answers = [self.domain.decode(row, shape=self.puzzle.shape) for row in best]
@@ -91,12 +94,23 @@ class Reader:
             verdict=verdicts[0],
             solved=sum(verdict.solved is True for verdict in verdicts),
             right=sum(verdict.right for verdict in verdicts) / max(1, sum(verdict.total for verdict in verdicts)),
+            probabilities=probabilities,
         )
 
     def place(self, state: Tensor) -> tuple[float, float]:
         """Where a state (B, P + T, D) of the puzzle shown lies in the plane: the mean over its cells."""
         x, y = (state[0, self.model.config.prefix_len :].float().mean(0) @ self._plane).tolist()
         return x, y
+
+    def cells(self, state: Tensor, before: Tensor) -> Tensor:
+        """(T, 4) fp32 of a state (B, P + T, D) of the puzzle shown, and the one before its update.
+
+        Each cell's norm, where it lies in the plane (x, y), and how far it moved, as a share of its norm.
+        """
+        now, rested = (each[0, self.model.config.prefix_len :].float() for each in (state, before))
+        norm = now.norm(dim=1, keepdim=True)
+        moved = (now - rested).norm(dim=1, keepdim=True) / norm.clamp(min=torch.finfo(norm.dtype).tiny)
+        return torch.cat((norm, now @ self._plane, moved), dim=1)
 
     def labels(self, answer: tuple[int, ...]) -> Tensor:
         """(T,) token ids of the shown puzzle's solution, or of `answer` where none is known."""

@@ -6,6 +6,7 @@ states of the live run: same weights, same settings in force at each step, same 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,10 @@ from torch import Tensor, nn
 from laser_studio.debugger.frames import Frame
 from laser_studio.debugger.keyframes import Keyframe
 from laser_studio.debugger.measures import Measures
-from laser_studio.debugger.stepper import Stepper
+from laser_studio.debugger.stepper import Before, Stepper
 from laser_studio.laser import LaserPolicy, Snapshot
+
+PASSED_KEPT = 64  # as many steps as lie between two keyframes, by reference: their states, and each window's bases once
 
 InForce = Callable[[int], tuple[LaserPolicy, Measures]]  # of the steps after a given one
 
@@ -53,12 +56,14 @@ class Replay:
     def __init__(self, fresh: Callable[[], Stepper], in_force: InForce) -> None:
         self._fresh, self._in_force = fresh, in_force
         self._stepper: Stepper | None = None
+        self._passed: OrderedDict[int, Before] = OrderedDict()  # of the steps passed last, so that looking back step by step replays once
 
     def close(self) -> None:
         """Remove its hooks and forget where it was."""
         if self._stepper is not None:
             self._stepper.close()
         self._stepper = None
+        self._passed.clear()
 
     def to(self, index: int, keyframe: Keyframe | None) -> tuple[Stepper, int]:
         """A stepper at step `index`, and how many steps it took; `keyframe`: the last one up to there, None for the start."""
@@ -71,17 +76,31 @@ class Replay:
             stepper.load(keyframe)
         steps = index - stepper.index
         while stepper.index < index:
-            stepper.settle(*self._in_force(stepper.index))
-            stepper.advance()
+            self._advance(stepper)
         return stepper, steps
+
+    def before(self, index: int, keyframe: Keyframe | None) -> Before:
+        """What net application `index` found; `keyframe`: the last one before it. Those passed last are still at hand."""
+        if index not in self._passed:
+            stepper, _ = self.to(index - 1, keyframe)
+            self._advance(stepper)
+        return self._passed[index]
 
     def inside(self, index: int, keyframe: Keyframe | None) -> tuple[SiteVisit, ...]:
         """Every site within net application `index`, in order; `keyframe`: the last one before it."""
         stepper, _ = self.to(index - 1, keyframe)
-        stepper.settle(*self._in_force(stepper.index))
         with _visits(stepper.tap.sites) as visits:
-            stepper.advance()
+            self._advance(stepper)
         return tuple(visits)
+
+    def _advance(self, stepper: Stepper) -> None:
+        stepper.settle(*self._in_force(stepper.index))
+        stepper.advance()
+        assert stepper.before is not None
+        self._passed[stepper.index] = stepper.before
+        self._passed.move_to_end(stepper.index)
+        while len(self._passed) > PASSED_KEPT:
+            self._passed.popitem(last=False)
 
 
 def restored(stepper: Stepper, frame: Frame, replayed: int) -> Restored:

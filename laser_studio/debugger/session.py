@@ -24,7 +24,8 @@ from laser_studio.debugger.machine import Machine
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.replay import Replay, Restored, SiteVisit, restored
 from laser_studio.debugger.spectra import Shares, Spectra
-from laser_studio.debugger.stepper import Stepper
+from laser_studio.debugger.state_trail import StateTrail
+from laser_studio.debugger.stepper import Before, Stepper
 from laser_studio.debugger.stepping import EVENT, Size, last_stop, length_of, next_end, previous_end, way_out
 from laser_studio.debugger.watches import Watches
 from laser_studio.errors import PuzzleError
@@ -91,6 +92,7 @@ class Session:
         self._saved = self._machine.training.saved
         self._frames = FrameStore([self._machine.frame])
         self._spectra = Spectra()
+        self.trail = StateTrail()
         self._cursor = 0
         self.breakpoints = Breakpoints(Scope(tuple(self._machine.sites), puzzle.shape))
         self.stopped_by: tuple[Hit, ...] = ()
@@ -229,6 +231,23 @@ class Session:
             raise IndexError(f"step {index} is not recorded: the newest is {self.head}, seek there first")
         return self._replay.inside(index, self._machine.history.keyframes.nearest(index - 1)) if index else ()
 
+    def before(self, index: int) -> Before:
+        """What net application `index` found: exact states, and the bases its inputs were stored with; free of charge for the newest.
+
+        Elsewhere from the nearest keyframe by replay. Moves nothing. Raises IndexError for a step that is not recorded, and for 0,
+        where nothing has been applied.
+        """
+        if not 1 <= index <= self.head:
+            raise IndexError(f"net application {index} is not recorded: 1 to {self.head} are")
+        live = self._machine.stepper
+        if live.index == index and live.before is not None:
+            return live.before
+        return self._replay.before(index, self._machine.history.keyframes.nearest(index - 1))
+
+    def embedded(self) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D)."""
+        return self._machine.stepper.embedded()
+
     def restart(self) -> Frame:
         """Back to the state before any recursion. What was recorded stays and is shown again as long as nothing is changed.
 
@@ -287,6 +306,7 @@ class Session:
         if dropped:
             self._frames.cut(self._cursor + 1)
             self._spectra.cut(self._cursor + 1)
+            self.trail.cut(self._cursor + 1)
             self._replay.close()
             self.epoch += 1
             if self.policy.refresh != "step":  # a window that is replayed is measured whole
@@ -340,6 +360,8 @@ class Session:
         self._catch_up()
         self._machine.stepper.settle(*self._in_force(self._cursor))
         self._frames.append(self._machine.advance())
+        if self._machine.digest is not None:
+            self.trail.add(self._cursor + 1, self._machine.digest)
         for name, shares in self._machine.spectra.items():
             self._spectra.add(name, self._cursor + 1, shares)
 

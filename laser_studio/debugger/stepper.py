@@ -24,6 +24,19 @@ from laser_studio.trm.recursion import States
 
 
 @dataclass(frozen=True, eq=False)
+class Before:
+    """What a net application found: states (B, P + T, D), by reference, and the basis (D, k) that each site's input was stored with.
+
+    start: all states as the H cycle under way found them.
+    """
+
+    z_H: Tensor
+    z_L: Tensor
+    start: States
+    bases: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
 class Stepped:
     """One net application: what the trackers observed and closed, what was measured beside it and how long that took in seconds."""
 
@@ -38,7 +51,8 @@ class Stepped:
 class Stepper:
     """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
 
-    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: all states as the H cycle under way found them.
+    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: all states as the H cycle under way found them;
+    before: what the last of them found, None where it was not done here.
     """
 
     def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy) -> None:
@@ -54,6 +68,7 @@ class Stepper:
         self._carry = self.model.initial_carry(self.reader.batch)
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
         self.start = self._carry.states
+        self.before: Before | None = None
 
     @property
     def policy(self) -> LaserPolicy:
@@ -73,7 +88,7 @@ class Stepper:
         """Remove all hooks and drop what is held."""
         self.tap.detach()
         self._rest()
-        self._probe = None
+        self._probe = self.before = None
 
     def keyframe(self) -> Keyframe:
         """The state now; only where a supervision step has just ended."""
@@ -85,12 +100,21 @@ class Stepper:
         self.index, self._carry = keyframe.index, keyframe.carry
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
         self.start = self._carry.states
+        self.before = None
         self.tap.restore(keyframe.tap)
         self._loaded = True
 
     @torch.no_grad()
+    def embedded(self) -> Tensor:
+        """The puzzle shown as the net reads it, x (1, P + T, D)."""
+        batch = self.reader.batch
+        return self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype)
+
+    @torch.no_grad()
     def advance(self, labels: Callable[[], Tensor] | None = None) -> Stepped:
         """One net application. labels: (T,) token ids for the gradient's cosine; without them only what the rule needs is measured."""
+        bases = {name: tracker.basis for name, tracker in self.tap.trackers.items() if tracker.basis is not None}
+        self.before = Before(self.z_H, self.z_L, self.start, bases)
         step = self._next_step()
         observed = self.tap.take()
         asked = time.perf_counter()
@@ -138,14 +162,13 @@ class Stepper:
         if self._probe is None:
             self._probe = Probe(self._original)  # a copy of our own model would feed our taps
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
-        batch = self.reader.batch
         cycle = Cycle(
             z_H=self.start.z_H[:1],
             z_L=self.start.z_L[:1],
-            x=self.model.embedding(batch["inputs"][:1], batch["puzzle_identifiers"][:1], self.model.forward_dtype),
+            x=self.embedded(),
             end=step.z_H[:1],
             open_cells=~given,
-            labels=labels() if labels is not None else batch["inputs"][0],
+            labels=labels() if labels is not None else self.reader.batch["inputs"][0],
             levels=tuple(level[:1] for level in self.start.levels),
         )
         effects = self._probe.effects(cycle, bases) if functional else None

@@ -16,6 +16,7 @@ from laser_studio.studio.answer import answer
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
+from laser_studio.studio.findings import Findings
 from laser_studio.studio.inquiries import INQUIRIES, Context
 from laser_studio.studio.links import MAX_QUERY, View, read_query
 from laser_studio.studio.marks import put_marks
@@ -180,7 +181,7 @@ class Channel:
         notices += put_marks(view.marks, session)
         later = {step: change.at_sites(session.sites) for step, change in view.changes if step > 0}
         notices += [f"{warning}" for warning in model.details.get("warnings", ())][:3]
-        return Run(session, subject, {0: tracker}, view.options, pending=later), notices
+        return Run(session, subject, {0: tracker}, view.options, pending=later, parts=[Findings()]), notices
 
     def _read(self, name: str) -> Run:
         """A recording, from its start."""

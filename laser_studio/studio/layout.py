@@ -28,6 +28,7 @@ SCRIPTS = (
     "tabs.js", "views.js", "inquire.js", "palette.js", "travel.js", "expressions.js", "breakpoints.js", "watches.js", "bookmarks.js",
     "inside.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
+    "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "directionsview.js",
     "studio.js",
 )  # fmt: skip
 STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css")

@@ -85,5 +85,6 @@ cell's row of X, computed again, exactly.">exact X <span class="num"></span></fi
 keeps.">ZQᵀ <span class="num"></span></figcaption></figure>
 <figure><canvas id="inside-output" role="img"></canvas><figcaption data-tip="The same of the output Y; a colour scale of its
 own.">output Y <span class="num"></span></figcaption></figure></div>
+<p class="note" id="inside-scale">Mean square of each cell, dark at 0 and light at the largest. X and ZQᵀ share one scale.</p>
 </section>
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,6 @@ from laser_studio.debugger import WatchedRun
 from laser_studio.debugger.watched_run import SETTINGS_ARE_FIXED
 from laser_studio.errors import RecordingError
 from laser_studio.studio.controls import TrackerView
-from laser_studio.studio.marks import marks_of
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.run import Run
 
@@ -138,10 +138,12 @@ class RecordedRun(Run):
 
     def read_on(self) -> None:
         """Take in what was written since."""
-        try:
-            self.recording.refresh(READ_SECONDS)
-        except RecordingError:
-            return  # `problem` tells it from now on
+        recording = self.recording
+        marks = len(recording.bookmarks), len(recording.watches)
+        with suppress(RecordingError):  # `problem` tells it from now on
+            recording.refresh(READ_SECONDS)
+        if marks != (len(recording.bookmarks), len(recording.watches)):
+            self.travel.changed()
 
     def change(self, changes: dict[str, Any]) -> None:
         """Raises `StudioError`."""
@@ -159,7 +161,11 @@ class RecordedRun(Run):
 
     def link(self) -> str:
         """See `Run.link`; settings are the recording's."""
-        pairs = [("model", self.subject.model or ""), *marks_of(self.recording).pairs(), ("step", str(self.recording.frame.index))]
+        pairs = [
+            ("model", self.subject.model or ""),
+            *self.travel.linked(self.recording).pairs(),
+            ("step", str(self.recording.frame.index)),
+        ]
         return urlencode(pairs)
 
     def more(self, request: PageRequest) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from laser_studio.studio.controls import OPTIONS, RunOptions, TrackerView, changed, changed_options
 from laser_studio.studio.links import MAX_CHANGES, MAX_QUERY, MAX_STEP, View, write_query
 from laser_studio.studio.live import LiveSession, Subject
-from laser_studio.studio.marks import marks_of
 from laser_studio.studio.registry import StudioError
 from laser_studio.studio.trail import Trail
 from laser_studio.studio.travel import Travel
@@ -202,7 +201,7 @@ class Run:
         options = self.options
         if cursor > self.session.length:  # also where the switch has been turned off since
             options = replace(options, beyond=True)
-        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, marks_of(self.session))
+        return View(self.subject.model, self.subject.puzzle_id, settings[0], changes, cursor, options, self.travel.linked(self.session))
 
     def valid_before(self, epoch: int) -> int:
         """Rows of steps before this one that a page got in `epoch` are still true."""

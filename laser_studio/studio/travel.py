@@ -37,6 +37,7 @@ class Travel:
         self.hits: deque[tuple[int, str, str]] = deque(maxlen=MOST_HITS)  # step, breakpoint, what it logged ("" where it stopped)
         self.counted = 0  # hits in all
         self._logged = 0
+        self._linked: tuple[int, Marks] | None = None
         self.begin()
 
     def begin(self) -> None:
@@ -66,6 +67,12 @@ class Travel:
     def changed(self) -> None:
         """Breakpoints, watches or bookmarks are others now."""
         self.version += 1
+
+    def linked(self, session: LiveSession) -> Marks:
+        """The marks as a link holds them, made anew only where they have changed: every reply has a link."""
+        if self._linked is None or self._linked[0] != self.version:
+            self._linked = self.version, marks_of(session)
+        return self._linked[1]
 
     def more(self, run: Run, request: PageRequest) -> dict[str, Any]:
         """See `RunPart.more`."""
@@ -186,7 +193,7 @@ def room_for(run: Run, more: Marks) -> None:
     from laser_studio.studio.links import write_query
     from laser_studio.studio.run import LONGEST_LINK
 
-    there, view = marks_of(run.session), run.view()
+    there, view = run.travel.linked(run.session), run.view()
     together = Marks(there.breakpoints + more.breakpoints, there.watches + more.watches, there.bookmarks + more.bookmarks)
     if len(write_query(view.with_marks(together))) > LONGEST_LINK:
         raise StudioError("more breakpoints, watches and bookmarks than a link to this run can hold: remove some, or write less")

@@ -151,11 +151,16 @@ class Attention(nn.Module):
     def mix(self, qkv: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, 3D) -> (B, T, D)
         """What lies between the two projections."""
         batch, length, width = qkv.shape
+        mixed = F.scaled_dot_product_attention(*self.heads(qkv, rope))  # (B, heads, T, head_dim)
+        return mixed.transpose(1, 2).reshape(batch, length, width // 3)
+
+    def heads(self, qkv: Tensor, rope: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:  # (B, T, 3D) -> 3 × (B, heads, T, head_dim)
+        """What is attended with: q and k, turned by their positions, and v."""
+        batch, length, _ = qkv.shape
         q, k, v = qkv.view(batch, length, 3 * self.num_heads, self.head_dim).chunk(3, dim=2)
         if rope is not None:
             q, k = apply_rope(q, rope), apply_rope(k, rope)
-        mixed = F.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))  # (B, heads, T, head_dim)
-        return mixed.transpose(1, 2).reshape(batch, length, width // 3)
+        return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
 def inner_width(features: int, expansion: float) -> int:

@@ -163,6 +163,7 @@ def test_watches_and_bookmarks_last_in_a_link(studio: StudioPage, studio_server:
     page.locator("#timeline-flags button").click()
     studio.at(20)
     expect(row.locator("b")).to_have_text(before)
+    studio.until_script("new URLSearchParams(location.search).get('step') === '20'")
     again = StudioPage.opened(open_page, studio_server, page.evaluate("location.search"))
     again.at(20)
     again.tab("watches")

@@ -396,8 +396,8 @@ def test_the_documentations_code_runs(repository: Path, monkeypatch: pytest.Monk
     names: dict[str, Any] = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         exec(compile(block, "docs/breakpoints.md", "exec"), names)
-    session, values = names["session"], names["values"]
+    session, curves = names["session"], names["curves"]
     assert session.frame.index > 0 and session.breakpoints.counts["b1"] == len(session.breakpoints.log) > 0
     frames = session.frames[1:]
     expected = [min(site.fidelity for name, site in frame.sites.items() if ".mlp." in name) - 0.97 for frame in frames]
-    assert values == expected
+    assert curves["margin of the MLPs"] == [None, *expected] and len(curves["answer_changed"]) == len(session.frames)

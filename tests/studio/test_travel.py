@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import torch
@@ -306,6 +307,21 @@ def test_the_script_has_them(channel: Channel, capsys: pytest.CaptureFixture[str
     assert f"r = {reply['frame']['residual']}" in capsys.readouterr().out
     assert [mark.note for mark in session.bookmarks] == ["it's here"] and session.run().index == 9
     assert [hit.name for hit in session.stopped_by] == ['"nine"']
+
+
+def test_a_recordings_new_marks_are_told_while_it_grows(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    inner = nn.Linear(8, 8)
+    with watch(nn.Sequential(inner, nn.Tanh(), inner), path) as watcher:
+        watcher.module(torch.randn(3, 8))
+        channel = Channel(Catalogue([], device="cpu", recordings=[RecordingEntry("mine", path, "mine")]))
+        reply = opened(channel)
+        version = reply["travel"]["version"]
+        watcher.bookmark(note="later")
+        watcher.module(torch.randn(3, 8))
+        told = channel.advance({**known(reply, reply["run"]), "steps": 9, "marks_known": version})
+        assert told["travel"]["bookmarks"] == [{"step": 2, "name": "m1", "note": "later"}] and "mark=2~m1~later" in unquote(told["link"])
+        channel.registry.close_all()
 
 
 def test_a_recording_stops_and_has_marks(tmp_path: Path, small_checkpoint: Path) -> None:

@@ -13,6 +13,10 @@ import yaml
 from torch import Tensor
 
 from laser_studio.debugger import Measures, Session
+from laser_studio.debugger.looking import directions, removals
+from laser_studio.debugger.mixing import mixing
+from laser_studio.debugger.net_application import NetApplication
+from laser_studio.errors import InspectionError
 from laser_studio.laser import LaserPolicy, compress
 from laser_studio.puzzles import load_puzzles
 from laser_studio.trm import TRM, Carry, CheckpointNeeds, load_checkpoint, save_checkpoint, save_official
@@ -250,6 +254,25 @@ def test_a_debugging_session(variant: str) -> None:
     again.seek(per_step + 2)
     state = session.restore(per_step + 2)
     assert torch.equal(state.z_H, again.restore(per_step + 2).z_H)
+
+
+@pytest.mark.parametrize("variant", STEPS)
+def test_looking_into_a_step(variant: str) -> None:
+    """The net application that led to a step, done again beside the run, leads to the same state; what is read off it is there."""
+    session = Session(puzzle_model(variant), load_puzzles("sudoku-6x6")[0], policy=LaserPolicy(rank="50%"), seed=0)
+    frames = [session.step() for _ in range(8)]
+    for frame in frames[4:]:
+        state = session.restore(frame.index)
+        new = NetApplication(session, frame.index).run()
+        if variant != "hier6" or frame.l == "H":  # of hier6 the state shown is the sum
+            torch.testing.assert_close(new, (state.z_H if frame.l == "H" else state.z_L)[:1])
+        assert mixing(session, 5, frame.index).exact.weights.sum(1).allclose(torch.ones(4))
+    site = next(name for name in frames[-1].sites if name.endswith("0.mlp.down_proj"))
+    found = directions(session, site, 8, 2)
+    assert len(removals(session, found)) == 2
+    if variant == "hrm":
+        with pytest.raises(InspectionError, match="the other net is applied at step 8"):
+            directions(session, site.replace("H_level", "L_level"), 8)
 
 
 @pytest.mark.parametrize("variant", STEPS)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from laser_studio.studio.inquiries import travel
+from laser_studio.studio.inquiries import deeper, travel
 from laser_studio.studio.inquiries.inquiry import Context, Inquiry, InquiryRequest
 
 __all__ = ["INQUIRIES", "Context", "Inquiry", "InquiryRequest"]
 
-INQUIRIES: Mapping[str, Inquiry] = {**travel.INQUIRIES}
+INQUIRIES: Mapping[str, Inquiry] = {**deeper.INQUIRIES, **travel.INQUIRIES}
 """By name. Made of the tables of all areas."""

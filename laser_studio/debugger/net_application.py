@@ -1,0 +1,84 @@
+"""One net application of a recorded run, to be done again beside it: exactly, or with activations compressed.
+
+A private copy of the net over the shared weights does the work, so neither the run nor its trackers notice. What is read off it is
+the caller's: `looking` takes a site's input, `mixing` what a cell reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from laser_studio.debugger.replica import share_weights
+from laser_studio.debugger.session import Session
+from laser_studio.errors import InspectionError
+from laser_studio.laser import find_sites
+from laser_studio.trm import TRM
+from laser_studio.trm.recursion import States, low_injection, net_of, reads
+
+
+class NetApplication:
+    """The net application that led to frame `index`, on the puzzle shown.
+
+    model: a copy without hooks; bases: the basis (D, k) that stored each site's input then, none before the first window has closed;
+    net: the one applied; z, injection: (1, P + T, D), what it read (injection None where nothing was added). Raises `InspectionError`
+    for a step that is not recorded, and for 0.
+    """
+
+    def __init__(self, session: Session, index: int) -> None:
+        if not 1 <= index <= session.head:
+            what = "nothing has been applied at step 0" if index == 0 else f"step {index} is not recorded, the newest is {session.head}"
+            raise InspectionError(f"{what}: step on, and look again")
+        self.before, self.frame, self.x = session.before(index), session.frames[index], session.embedded()
+        self.bases = self.before.bases
+        self.model: TRM = share_weights(session.model).eval()
+        self.sites = find_sites(self.model.net)
+        self.rope = self.model.rope(self.x.shape[1], self.x.device)
+        states, l, config = States(self.before.z_H[:1], self.before.z_L[:1]), self.frame.l, self.model.config  # noqa: E741
+        self.net = net_of(self.model.net, l)
+        with torch.no_grad():
+            self.z, self.injection = reads(config, states, None if l == "H" else low_injection(config, states, self.x), l)
+
+    def inputs(self, module: nn.Module) -> Tensor:
+        """What a module of the net reads in this application, a copy. Raises `InspectionError` where it belongs to a net that rests."""
+        seen: list[Tensor] = []
+        handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+        try:
+            self.run()
+        finally:
+            handle.remove()
+        if not seen:
+            raise InspectionError(f"the other net is applied at step {self.frame.index}: look at a step of this one")
+        return seen[0]
+
+    @torch.no_grad()
+    def run(self) -> Tensor:
+        """The state it leads to, (1, P + T, D)."""
+        return self.net(self.z, self.injection, self.rope)
+
+    @contextmanager
+    def compressed(self) -> Iterator[None]:
+        """While it lasts, every site that has a basis reads XQQᵀ in place of X; gradients pass through."""
+        with reading_compressed(self.sites, self.bases):
+            yield
+
+
+@contextmanager
+def reading_compressed(sites: Mapping[str, nn.Linear], bases: Mapping[str, Tensor]) -> Iterator[None]:
+    """While it lasts, each of `sites` that has a basis (D, k) reads XQQᵀ in place of X."""
+    handles = []
+    for name, basis in bases.items():
+
+        def hook(_: nn.Module, args: tuple[Tensor, ...], basis: Tensor = basis) -> tuple[Tensor]:
+            x = args[0]
+            return (((x.float() @ basis) @ basis.T).to(x.dtype),)
+
+        handles.append(sites[name].register_forward_pre_hook(hook))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
