@@ -14,7 +14,9 @@ from laser_studio.studio import launch
 def parse_flags(arguments: list[str] | None = None) -> argparse.Namespace:
     """The command line as values."""
     parser = argparse.ArgumentParser(prog="app.py", description="LASER Studio: watch a recursive reasoning model solve a puzzle.")
-    parser.add_argument("--checkpoint", action="append", default=[], metavar="PATH", help="offer this model too (may be repeated)")
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], metavar="PATH", help="offer this model too, a path or hf://owner/name (repeatable)"
+    )
     parser.add_argument(
         "--watch", action="append", default=[], metavar="PATH", help="open what laser_studio.watch records there (repeatable)"
     )

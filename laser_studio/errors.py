@@ -4,6 +4,7 @@ Every error a user can cause is a `LaserStudioError`; its message names the caus
 
     LaserStudioError
     ├── CheckpointError   a checkpoint or model configuration that cannot be used
+    │   └── HubError      a checkpoint on the Hugging Face Hub that cannot be fetched
     ├── PuzzleError       a puzzle that cannot be read or does not fit the model
     ├── PolicyError       tracker settings outside their ranges
     ├── CompressionError  a module whose activations cannot be stored compressed
@@ -27,6 +28,10 @@ class LaserStudioError(Exception):
 
 class CheckpointError(LaserStudioError):
     """A checkpoint or model configuration that cannot be used."""
+
+
+class HubError(CheckpointError):
+    """A checkpoint on the Hugging Face Hub that cannot be found, reached or stored."""
 
 
 class PuzzleError(LaserStudioError):

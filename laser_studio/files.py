@@ -28,19 +28,44 @@ def atomic_path(target: Path) -> Iterator[Path]:
 
 
 MAX_YAML_BYTES = 32 * 1024  # real ones are below 2 KiB, and the parser takes seconds for malice of 100 KiB
+MAX_YAML_VALUES = 10_000  # with every alias written out
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Data as it stands: merge keys (<<), which older parsers unfold without bound, are refused."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+            raise yaml.constructor.ConstructorError(problem="merge keys are not read", problem_mark=node.start_mark)
 
 
 def read_yaml(file: Path, *, anchors: bool = True) -> Any:
     """The plain data of a small YAML or JSON file. Raises `ValueError` with the end of a sentence about it, `OSError` as it comes.
 
-    anchors: whether a file may have any (&), which can make little text stand for much data.
+    anchors: whether a file may have any (&). Where it may, they must not make little text stand for much data: a value met by many
+    aliases counts as often as it is met, and one that contains itself is refused.
     """
     if file.stat().st_size > MAX_YAML_BYTES:
         raise ValueError(f"is larger than {MAX_YAML_BYTES // 1024} KiB")
     try:
         text = file.read_text(encoding="utf-8-sig")
-        if anchors or "&" not in text:
-            return yaml.safe_load(text)
+        data = yaml.load(text, _PlainLoader) if anchors or "&" not in text else None  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         raise ValueError("is not plain YAML") from None
-    raise ValueError("has anchors (&)")
+    if not anchors and "&" in text:
+        raise ValueError("has anchors (&)")
+    if "&" in text:
+        _bound_values(data)
+    return data
+
+
+def _bound_values(data: Any) -> None:
+    left, met = [data], 0
+    while left:
+        value = left.pop()
+        if (met := met + 1) > MAX_YAML_VALUES:
+            raise ValueError(f"unfolds to more than {MAX_YAML_VALUES:,} values")
+        if isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            left += value

@@ -68,8 +68,9 @@ def _sentence(failure: ValidationError) -> str:
         message = message[:1].lower() + message[1:]
         given = problem.get("input")
         shown = f" (got {str(given)[:80]})" if isinstance(given, int | float | str | bool) or given is None else ""
-        parts.append(f"{name}: {message}{shown}" if name else message)
-    return "; ".join(parts)
+        parts.append(f"{name[:80]}: {message}{shown}" if name else message)
+    # names and values may be a stranger's: no line breaks or escape codes in a message
+    return "".join(char if char.isprintable() else "?" for char in "; ".join(parts))
 
 
 def describe(cls: Any) -> dict[str, SettingInfo]:

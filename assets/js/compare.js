@@ -76,8 +76,8 @@ const comparing = {
     if (!views.shows("compare") || !this.told || !this.about) return;
     const { told, about } = this;
     if (told.answers) {
-      drawBoard($("compare-a"), about.mine, told.answers[0], told.wrong[0], told.cells);
-      drawBoard($("compare-b"), about.puzzle, told.answers[1], told.wrong[1], told.cells);
+      drawAnswer($("compare-a"), about.mine, told.answers[0], told.wrong[0], told.cells);
+      drawAnswer($("compare-b"), about.puzzle, told.answers[1], told.wrong[1], told.cells);
     }
     this.curve($("compare-kl"), store, [[0, ink.text]], Math.max(1e-3, ...[...this.points.values()].map(([kl]) => kl ?? 0)));
     this.curve($("compare-halt"), store, [[1, ink.accent], [2, ink.amber]], 1);
@@ -236,7 +236,7 @@ function boardWords(side, puzzle, answer) {
 }
 
 /** A small board of what the model answers, in given cells too: givens bold, wrong cells red, those that differ between the runs on amber. */
-function drawBoard(canvas, puzzle, answer, wrong, differing) {
+function drawAnswer(canvas, puzzle, answer, wrong, differing) {
   const face = surface(canvas);
   if (!face) return;
   const { context } = face, { width: columns, height: rows, given, cells, symbols, blocks, domain } = puzzle;
@@ -244,11 +244,10 @@ function drawBoard(canvas, puzzle, answer, wrong, differing) {
   const left = Math.round((face.width - side * columns) / 2), top = Math.round((face.height - side * rows) / 2);
   const other = new Set(differing), bad = new Set(wrong ?? []);
   const sudoku = domain === "sudoku";
-  const fills = [ink.muted, ink.card, ink.green, ink.amber, ink.accent];
   for (let cell = 0; cell < cells.length; cell++) {
     const x = left + side * (cell % columns), y = top + side * Math.floor(cell / columns);
     const value = answer[cell];
-    context.fillStyle = sudoku ? ink.card : fills[value] ?? ink.sunken;
+    context.fillStyle = cellColour(domain, value) ?? (value < 0 ? ink.sunken : ink.card);
     context.fillRect(x, y, side, side);
     if (other.has(cell)) {
       context.globalAlpha = sudoku ? 0.35 : 1;

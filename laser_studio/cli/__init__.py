@@ -9,21 +9,17 @@ import sys
 
 import typer
 
-from laser_studio.cli import bench, evaluation, gradients, puzzles, solving, training
+from laser_studio.cli import bench, checkpoints, evaluation, gradients, puzzles, solving, training
 from laser_studio.errors import LaserStudioError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(help="LASER Studio: train, evaluate and inspect recursive reasoning models.", no_args_is_help=True, add_completion=False)
-for _command in (
-    training.train,
-    training.study,
-    training.reproduce,
-    evaluation.evaluate,
-    evaluation.report,
-    solving.solve,
-    gradients.gradcheck,
-):
+_COMMANDS = (
+    training.train, training.study, training.reproduce, evaluation.evaluate, evaluation.report, solving.solve, gradients.gradcheck,
+    checkpoints.inspect, checkpoints.convert,
+)  # fmt: skip
+for _command in _COMMANDS:
     app.command()(_command)
 app.add_typer(bench.app, name="bench")
 app.add_typer(puzzles.app, name="puzzles")

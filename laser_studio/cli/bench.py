@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from laser_studio.cli.common import Device, Threads, set_threads
+from laser_studio.cli.common import CHECKPOINT_HELP, Device, Threads, open_checkpoint, set_threads
 
 app = typer.Typer(help="Measurements, all arms side by side in one run.", no_args_is_help=True)
 
@@ -91,7 +91,6 @@ def bench_training(
     from laser_studio.errors import TrainingError
     from laser_studio.lab import bench_training as lab
     from laser_studio.lab.tasks import get_task
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
     if checkpoint is not None and (variant or dtype or hidden_size or l_cycles):
@@ -102,7 +101,7 @@ def bench_training(
     cycles = l_cycles or [6]
     for name, kind, precision, depth in product(task or [""], variant or ["attention"], dtype or ["float32"], unroll or cycles):
         if checkpoint is not None:
-            model = load_checkpoint(checkpoint, device=device)
+            model = open_checkpoint(checkpoint, device)
             chosen = get_task(name or str(model.details.get("task", "")))
         else:
             chosen = get_task(name or "sudoku-9x9")
@@ -145,7 +144,7 @@ def bench_peak(
 
 @app.command("record-streams")
 def bench_record_streams(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    checkpoint: Annotated[str, typer.Argument(help=CHECKPOINT_HELP)],
     out: Annotated[Path, typer.Option(help="File to write, .safetensors.")],
     puzzle_set: Annotated[str, typer.Option("--set", help="Bundled set or file of puzzles.")] = "sudoku-6x6",
     puzzles: Annotated[int, typer.Option(min=1, help="Puzzles, taken evenly from the set.")] = 8,
@@ -156,9 +155,8 @@ def bench_record_streams(
 
     from laser_studio.lab.streams import record_streams, save_streams
     from laser_studio.puzzles import load_puzzles
-    from laser_studio.trm import load_checkpoint
 
-    model = load_checkpoint(checkpoint, device=device)
+    model = open_checkpoint(checkpoint, device)
     everything = load_puzzles(puzzle_set)
     chosen = everything[:: max(1, len(everything) // puzzles)][:puzzles]
     runs = tqdm(record_streams(model, chosen), total=len(chosen), unit="run", leave=False)
@@ -188,10 +186,9 @@ def bench_tracker(
     from laser_studio.lab import bench_tracker as measure
     from laser_studio.lab.streams import load_streams, record_streams, recorded_streams, seeded_streams
     from laser_studio.puzzles import load_puzzles
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
-    model = load_checkpoint(checkpoint, device=device) if checkpoint else None
+    model = open_checkpoint(checkpoint, device) if checkpoint else None
     followed = seeded_streams()
     if streams is not None:
         followed += load_streams(streams)
@@ -235,7 +232,7 @@ def bench_tracker(
 
 @app.command("demo")
 def bench_demo(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    checkpoint: Annotated[str, typer.Argument(help=CHECKPOINT_HELP)],
     puzzle_set: Annotated[str, typer.Option("--set", help="Bundled set or file of puzzles.")] = "sudoku-6x6",
     puzzles: Annotated[int, typer.Option(min=1, help="Puzzles, taken evenly from the set.")] = 20,
     rank: Annotated[list[str] | None, typer.Option(help='Ranks to compare, as "25%" or a number; default 25%.')] = None,
@@ -253,10 +250,9 @@ def bench_demo(
     from laser_studio.lab.bench_demo import run_demo
     from laser_studio.laser import LaserPolicy
     from laser_studio.puzzles import load_puzzles
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
-    model = load_checkpoint(checkpoint, device=device)
+    model = open_checkpoint(checkpoint, device)
     everything = load_puzzles(puzzle_set)
     chosen = everything[:: max(1, len(everything) // puzzles)][:puzzles]
     typer.echo(f"{len(chosen)} puzzles of {puzzle_set}, min fidelity {min_fidelity}, turn {turn}, batch 1, {model.H_init.device}")

@@ -5,9 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from laser_studio.trm import TRM
+
+CHECKPOINT_HELP = "Checkpoint file or folder, or hf://owner/name[/file][@revision] of the Hugging Face Hub."
 
 Device = Annotated[str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's own choice.")]
@@ -36,3 +41,11 @@ def set_threads(threads: int) -> None:
 
     if threads:
         torch.set_num_threads(threads)
+
+
+def open_checkpoint(checkpoint: str, device: str, **options: Any) -> TRM:
+    """`load_checkpoint`; what comes from the Hub is named with its size first, and its progress shown."""
+    from laser_studio.hub import fetch_bar
+    from laser_studio.trm import load_checkpoint
+
+    return load_checkpoint(checkpoint, device=device, on_fetch=fetch_bar, **options)

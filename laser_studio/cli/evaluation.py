@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laser_studio.cli.common import Device, Threads, set_threads, stop_on_interrupt
+from laser_studio.cli.common import CHECKPOINT_HELP, Device, Threads, open_checkpoint, set_threads, stop_on_interrupt
 
 if TYPE_CHECKING:
     from laser_studio.lab.report import Report
 
 
 def evaluate(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    checkpoint: Annotated[str, typer.Argument(help=CHECKPOINT_HELP)],
     task: Annotated[str | None, typer.Option(help="Task whose puzzles to use; default: the one the checkpoint names.")] = None,
     puzzles: Annotated[int, typer.Option(min=1, help="Number of held-out puzzles.")] = 500,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the held-out puzzles.")] = 0,
@@ -28,10 +28,9 @@ def evaluate(
     from laser_studio.errors import ReportError
     from laser_studio.lab.evaluate import evaluate as measure
     from laser_studio.lab.tasks import get_task
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
-    model = load_checkpoint(checkpoint, device=device)
+    model = open_checkpoint(checkpoint, device)
     trained = str(model.details.get("task", ""))
     chosen = get_task(task or trained)
     if chosen.rules and trained != chosen.name:
@@ -49,7 +48,7 @@ def evaluate(
 
 
 def report(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    checkpoint: Annotated[str, typer.Argument(help=CHECKPOINT_HELP)],
     each: Annotated[int, typer.Option(min=1, help="Held-out puzzles of each difficulty.")] = 100,
     rank: Annotated[
         list[str] | None, typer.Option(help='Ranks at which sites read their reconstruction, as "25%" or a number; default 75%, 50%, 25%.')
@@ -67,13 +66,15 @@ def report(
     from tqdm import tqdm
 
     from laser_studio.errors import ReportError
+    from laser_studio.hub import is_reference
     from laser_studio.lab.examine import RANKS, examine
     from laser_studio.lab.report import REPORT_FILE, save_report
     from laser_studio.lab.tasks import get_task
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
-    model = load_checkpoint(checkpoint, device=device)
+    if is_reference(checkpoint) and out is None:
+        raise ReportError("a checkpoint of the Hub has no folder for its report: give --out")
+    model = open_checkpoint(checkpoint, device)
     chosen = get_task(task or str(model.details.get("task", "")))
     place = Path(checkpoint)
     target = out or (place if place.is_dir() else place.parent) / REPORT_FILE

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from laser_studio.cli.common import Device, Threads, set_threads
+from laser_studio.cli.common import CHECKPOINT_HELP, Device, Threads, open_checkpoint, set_threads
 
 if TYPE_CHECKING:
     from laser_studio.lab.gradcheck import GradientCheck
 
 
 def gradcheck(
-    checkpoint: Annotated[str, typer.Argument(help="Checkpoint file or folder.")],
+    checkpoint: Annotated[str, typer.Argument(help=CHECKPOINT_HELP)],
     rank: Annotated[list[str] | None, typer.Option(help='Ranks to check, as "25%" or a number; default 50%, 25%, 12.5%.')] = None,
     mode: Annotated[list[str] | None, typer.Option(help="linear, block; default both.")] = None,
     storage: Annotated[str, typer.Option(help="Of coefficients and places kept whole: exact, int8 or int4.")] = "exact",
@@ -40,7 +40,6 @@ def gradcheck(
     from laser_studio.lab.tasks import get_task
     from laser_studio.laser import LaserPolicy
     from laser_studio.laser.policy import ALL_OFF
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
     for one in mode or ():
@@ -49,7 +48,7 @@ def gradcheck(
     for option, value, known in (("storage", storage, ("exact", "int8", "int4")), ("products", products, ("auto", "float", "int8"))):
         if value not in known:
             raise CompressionError(f"--{option} is {', '.join(known)}, not {value[:40]!r}")
-    model = load_checkpoint(checkpoint, device=device)
+    model = open_checkpoint(checkpoint, device)
     chosen = get_task(task or str(model.details.get("task", "")))
     data = chosen.puzzles(4 * puzzles, seed, "held-out")
     alone = (whole or budget) and not rank

@@ -62,7 +62,7 @@ class Keyframe:
     def states(self) -> Iterator[Tensor]:
         """The tensors of the model's state."""
         carry = self.carry
-        yield from (carry.z_H, carry.z_L, carry.steps, carry.halted, *carry.current_data.values())
+        yield from (carry.z_H, carry.z_L, *carry.levels, carry.steps, carry.halted, *carry.current_data.values())
 
     def tracked(self) -> Iterator[Tensor]:
         """The tensors of the trackers' states: bases, and what a window that is still open has seen; and directions that are held."""

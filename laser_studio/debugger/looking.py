@@ -174,7 +174,7 @@ def removals(session: Session, found: Directions) -> tuple[Removal, ...]:
     """
     application = NetApplication(session, found.index)
     rows = 1 + len(found.directions)
-    z_H, z_L = (state[:1].expand(rows, *state.shape[1:]) for state in application.before.start)
+    start = application.before.start.map(lambda state: state[:1].expand(rows, *state.shape[1:]))
     x = application.x.expand(rows, *application.x.shape[1:])
     probe = Probe(session.model)
     application.reading.attach(probe.layers)
@@ -183,7 +183,7 @@ def removals(session: Session, found: Directions) -> tuple[Removal, ...]:
     hold_casts(probe.model, probe.model.forward_dtype)
     try:
         with torch.no_grad(), _without(probe.layers[found.site], [one.vector for one in found.directions]):
-            logits = probe.model.read_out(probe.run(z_H, z_L, x, updates)).logits  # (rows, T, vocab)
+            logits = probe.model.read_out(probe.run(start, x, updates)).logits  # (rows, T, vocab)
     finally:
         drop_casts(probe.model)
     puzzle, domain = session.puzzle, get_domain(session.puzzle.domain)

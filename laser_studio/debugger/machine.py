@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -158,6 +158,13 @@ class Machine:
     def _training_line(self, rows: int, dim: int, rank: int) -> LedgerLine:
         return self.training.site(rows // len(self.reader.puzzles), dim, rank)
 
+    def _resting(self, seen: Collection[str]) -> dict[str, LedgerLine]:
+        """Training lines of sites that have a tracker and were not applied at this step: those of an HRM's other net."""
+        length, config = self.stepper.z_H.shape[1], self.model.config
+        resting = {name: tracker for name, tracker in self.stepper.tap.trackers.items() if name not in seen} if seen else {}
+        rows = {name: config.hidden_size if ".mlp_t." in name else length for name in resting}
+        return {name: self.training.site(rows[name], self.sites[name], tracker.rank) for name, tracker in resting.items()}
+
     def _frame(
         self,
         index: int,
@@ -175,7 +182,8 @@ class Machine:
         started: float | None = None,
     ) -> Frame:
         sites = folded.sites
-        lines = {name: site.training for name, site in sites.items()}
+        lines = {name: site.training for name, site in sites.items()} | self._resting(sites)
+        ranks = {name: line.basis_bytes // (4 * self.sites[name]) for name, line in lines.items()}
         device = self.model.H_init.device
         cuda = device.type == "cuda"
         return Frame(
@@ -196,7 +204,7 @@ class Machine:
             sites=sites,
             history=self.history.ledger,
             training=sum(lines.values(), EMPTY),
-            training_all=self.training.everything({name: site.rank for name, site in sites.items()}, lines),
+            training_all=self.training.everything(ranks, lines),
             break_even=self.folder.break_even,
             resets=self.folder.resets,
             events=tuple(folded.events),

@@ -20,7 +20,8 @@ from laser_studio.errors import PolicyError
 from laser_studio.laser import find_sites
 from laser_studio.settings import setting, settings
 from laser_studio.trm import TRM
-from laser_studio.trm.layers import drop_casts, hold_casts
+from laser_studio.trm.layers import CosSin, drop_casts, hold_casts
+from laser_studio.trm.recursion import States
 from laser_studio.trm.stablemax import log_stablemax
 
 
@@ -69,7 +70,8 @@ class Cycle:
     """One H cycle to be run again: its start states, what it started from, and where it led; each of one sample, (1, …).
 
     z_H, z_L, x: (1, P + T, D) states at the start and embedded puzzle; end: z_H after the cycle; open_cells: (T,) bool, cells
-    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known; updates: of z_L.
+    that are not given; labels: (T,) token ids of the solution, or of the answer where none is known; updates: of z_L; levels: the low
+    states of hier6.
     """
 
     z_H: Tensor
@@ -79,6 +81,12 @@ class Cycle:
     open_cells: Tensor
     labels: Tensor
     updates: int
+    levels: tuple[Tensor, ...] = ()
+
+    @property
+    def start(self) -> States:
+        """All states it began with."""
+        return States(self.z_H, self.z_L, self.levels)
 
 
 class Probe:
@@ -87,6 +95,7 @@ class Probe:
     def __init__(self, model: TRM) -> None:
         self.model = share_weights(model).eval()
         self.layers = find_sites(self.model.net)
+        self._cycle = _Cycle(self.model)
 
     @torch.no_grad()
     def effects(self, cycle: Cycle, bases: Mapping[str, Tensor]) -> Effects:
@@ -95,11 +104,11 @@ class Probe:
         One batch does it all: row 0 compresses every site, row 1 + i the i-th of `bases` (D, k) alone.
         """
         rows = 1 + len(bases)
-        z_H, z_L, x = (state.expand(rows, *state.shape[1:]) for state in (cycle.z_H, cycle.z_L, cycle.x))
+        start, x = cycle.start.map(lambda state: state.expand(rows, *state.shape[1:])), cycle.x.expand(rows, *cycle.x.shape[1:])
         hold_casts(self.model, self.model.forward_dtype)
         try:
             with self._compressed(bases):
-                z_H = self.run(z_H, z_L, x, cycle.updates)
+                z_H = self.run(start, x, cycle.updates)
             exact, compressed = (self.model.read_out(state).logits[:, cycle.open_cells] for state in (cycle.end, z_H))
         finally:
             drop_casts(self.model)
@@ -118,8 +127,8 @@ class Probe:
         """
         weights = {name: self.layers[name].weight.detach().requires_grad_() for name in bases}
         with torch.inference_mode(False), torch.enable_grad():
-            parameters = {f"{name}.weight": weight for name, weight in weights.items()}
-            z_H = self.run(cycle.z_H, cycle.z_L, cycle.x, cycle.updates, parameters)
+            parameters = {f"model.net.{name}.weight": weight for name, weight in weights.items()}
+            z_H = self.run(cycle.start, cycle.x, cycle.updates, parameters)
             log_p = log_stablemax(self.model.read_out(z_H).logits[0])  # (T, vocab)
             loss = -log_p.gather(-1, cycle.labels[:, None]).mean()
             gradients = torch.autograd.grad(loss, list(weights.values()))
@@ -129,19 +138,12 @@ class Probe:
             kept[name] = float((gradient.float() @ basis).double().square().sum())
         return Cosines(_cosine(sum(kept.values()), sum(full.values())), {name: _cosine(kept[name], full[name]) for name in bases})
 
-    def run(self, z_H: Tensor, z_L: Tensor, x: Tensor, updates: int, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
+    def run(self, start: States, x: Tensor, updates: int, parameters: Mapping[str, Tensor] | None = None) -> Tensor:
         """z_H after one H cycle of so many L updates, optionally with other weights than the net's own."""
-        rope = self.model.rope(x.shape[1], x.device)
-
-        def net(z: Tensor, injection: Tensor) -> Tensor:
-            if parameters is None:
-                return self.model.net(z, injection, rope)
-            return torch.func.functional_call(self.model.net, dict(parameters), (z, injection, rope))
-
-        injection = z_H + x
-        for _ in range(updates):
-            z_L = net(z_L, injection)
-        return net(z_H, z_L)
+        arguments = start, x, self.model.rope(x.shape[1], x.device), updates
+        if parameters is None:
+            return self._cycle(*arguments).z_H
+        return torch.func.functional_call(self._cycle, dict(parameters), arguments).z_H
 
     @contextmanager
     def _compressed(self, bases: Mapping[str, Tensor]) -> Iterator[None]:
@@ -160,6 +162,17 @@ class Probe:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+class _Cycle(nn.Module):
+    """An H cycle as a module, so that it can be called with other weights."""
+
+    def __init__(self, model: TRM) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, start: States, x: Tensor, rope: CosSin | None, updates: int) -> States:
+        return self.model.cycle(start, x, rope, updates)
 
 
 def _cosine(kept: float, full: float) -> float:

@@ -61,13 +61,14 @@ class Mixing:
 def mixing(session: Session, cell: int, index: int, layer: int = 0) -> Mixing:
     """Where a cell (counted row by row from 0) reads from. Raises `InspectionError` for a cell, layer or step there is not."""
     application = NetApplication(session, index)
-    cells, layers = len(session.puzzle.cells), application.model.net.layers
+    cells, layers = len(session.puzzle.cells), application.net.layers
     if not 0 <= cell < cells:
         raise InspectionError(f"there is no cell {cell}: this board has {cells}, counted row by row from 0")
     if not 0 <= layer < len(layers):
         raise InspectionError(f"there is no layer {layer}: this net has {len(layers)}, counted from 0")
     block, prefix = layers[layer], session.model.config.prefix_len
-    assert isinstance(block, Block)
+    if not isinstance(block, Block):
+        raise InspectionError("where cells read from is known for attention and mixers of the official kind alone, not for this net")
     exact = _reads(application, block, prefix + cell)
     compressed = None
     if application.bases:

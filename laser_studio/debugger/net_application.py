@@ -19,14 +19,15 @@ from laser_studio.debugger.stepper import Before
 from laser_studio.errors import InspectionError
 from laser_studio.laser import find_sites
 from laser_studio.trm import TRM
+from laser_studio.trm.recursion import States, low_injection, net_of, reads
 
 
 class NetApplication:
     """The net application that led to frame `index`, on the puzzle shown.
 
     model: a copy whose sites read what interventions of the run had them read; bases: the basis (D, k) that stored each site's input
-    then, none before the first window has closed; z, injection: (1, P + T, D), what the net read. Raises `InspectionError` for a step
-    that is not recorded, and for 0.
+    then, none before the first window has closed; net: the one applied; z, injection: (1, P + T, D), what it read (injection None where
+    nothing was added). Raises `InspectionError` for a step that is not recorded, and for 0.
     """
 
     def __init__(self, session: Session, index: int) -> None:
@@ -40,24 +41,27 @@ class NetApplication:
         self.reading = as_intervened(session, index, self.before)
         self.reading.attach(self.sites)
         self.rope = self.model.rope(self.x.shape[1], self.x.device)
-        z_H, z_L = self.before.z_H[:1], self.before.z_L[:1]
+        states, l, config = States(self.before.z_H[:1], self.before.z_L[:1]), self.frame.l, self.model.config  # noqa: E741
+        self.net = net_of(self.model.net, l)
         with torch.no_grad():
-            self.z, self.injection = (z_H, z_L) if self.frame.l == "H" else (z_L, z_H + self.x)
+            self.z, self.injection = reads(config, states, None if l == "H" else low_injection(config, states, self.x), l)
 
     def inputs(self, module: nn.Module) -> Tensor:
-        """What a module of the net reads in this application, a copy."""
+        """What a module of the net reads in this application, a copy. Raises `InspectionError` where it belongs to a net that rests."""
         seen: list[Tensor] = []
         handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
         try:
             self.run()
         finally:
             handle.remove()
+        if not seen:
+            raise InspectionError(f"the other net is applied at step {self.frame.index}: look at a step of this one")
         return seen[0]
 
     @torch.no_grad()
     def run(self) -> Tensor:
         """The state it leads to, (1, P + T, D)."""
-        return self.model.net(self.z, self.injection, self.rope)
+        return self.net(self.z, self.injection, self.rope)
 
     @contextmanager
     def compressed(self) -> Iterator[None]:

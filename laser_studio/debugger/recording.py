@@ -26,6 +26,7 @@ from laser_studio.debugger.spectra import WIDEST, Shares
 from laser_studio.debugger.watches import Watch
 from laser_studio.errors import BookmarkError, ExpressionError, PolicyError, RecordingError, WatchError
 from laser_studio.laser import LaserPolicy
+from laser_studio.untrusted.faults import shown
 
 FORMAT, VERSION = "laser-studio-recording", 1
 MAX_FILE = 1 << 30  # bytes
@@ -200,14 +201,18 @@ class LineError(ValueError):
         self.cause, self.where = cause, where
 
     def __str__(self) -> str:
-        return f"{'.'.join(self.where)[:200]}: {self.cause}" if self.where else self.cause
+        # names in a file are a stranger's: no line breaks or escape codes in a message
+        return f"{shown('.'.join(self.where), 200)}: {self.cause}" if self.where else self.cause
 
 
 def parse(line: bytes) -> dict[str, Any]:
     """One line as a JSON object. Raises `LineError`."""
     try:
         value = json.loads(line.decode("utf-8"), parse_constant=_refuse_constant)
-    except UnicodeDecodeError:
+        # half of a pair that JSON may write as \ud800 is no text: nothing could be sent on that holds it
+        if b"\\ud" in line.lower():
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError:
         raise LineError("is not UTF-8 text") from None
     except RecursionError:
         raise LineError("nests too deeply") from None

@@ -24,18 +24,19 @@ from laser_studio.debugger.schedule import Schedule
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent
 from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM, RecursionStep
+from laser_studio.trm.recursion import States, changed
 
 
 @dataclass(frozen=True, eq=False)
 class Before:
     """What a net application found: states (B, P + T, D), by reference, and the basis (D, k) that each site's input was stored with.
 
-    start: both states as the H cycle under way found them; held: the directions that interventions hold.
+    start: all states as the H cycle under way found them; held: the directions that interventions hold.
     """
 
     z_H: Tensor
     z_L: Tensor
-    start: tuple[Tensor, Tensor]
+    start: States
     bases: Mapping[str, Tensor]
     held: Directions
 
@@ -59,9 +60,9 @@ class Stepped:
 class Stepper:
     """A run of `model` on `puzzles` that only goes forward, or on from a keyframe. The model's own modules are not touched.
 
-    index: net applications done; z_H, z_L: (B, P + T, D) the states after them; start: both as the H cycle under way found them;
-    before: what the last of them found, None where it was not done here. course: the interventions, in the order they act where they
-    begin at the same step; reader: reads states as answers to the puzzles as they have been edited by now.
+    index: net applications done; z_H, z_L: (B, P + T, D) the states after them, levels: the low states of hier6; start: all states as the
+    H cycle under way found them; before: what the last of them found, None where it was not done here. course: the interventions, in the
+    order they act where they begin at the same step; reader: reads states as answers to the puzzles as they have been edited by now.
     """
 
     def __init__(self, model: TRM, puzzles: Sequence[Puzzle], policy: LaserPolicy, course: Sequence[Planned] = ()) -> None:
@@ -81,7 +82,8 @@ class Stepper:
         self.index = 0
         self._carry = self.model.initial_carry(self.reader.batch)
         self.z_H, self.z_L = self._carry.z_H, self._carry.z_L
-        self.start = (self.z_H, self.z_L)
+        self.levels = self._carry.levels
+        self.start = self._carry.states
         self.before: Before | None = None
         self._whole = True  # nothing was changed within the H cycle under way
 
@@ -115,7 +117,8 @@ class Stepper:
         self._rest()
         self.index, self._carry = keyframe.index, keyframe.carry
         self.z_H, self.z_L = keyframe.carry.z_H, keyframe.carry.z_L
-        self.start = (self.z_H, self.z_L)
+        self.levels = self._carry.levels
+        self.start = self._carry.states
         self.before, self._whole = None, True
         self.tap.restore(keyframe.tap)
         self._replacing.held = keyframe.held
@@ -147,9 +150,9 @@ class Stepper:
         else:
             closed = {name: event for name, event in observed.items() if event.closes} or self.tap.turn(observed)
         self.index += 1
-        self.z_H, self.z_L = step.z_H, step.z_L
+        self.z_H, self.z_L, self.levels = step.z_H, step.z_L, step.levels
         if step.ends_cycle:
-            self.start = (step.z_H, step.z_L)
+            self.start = States(step.z_H, step.z_L, step.levels)
             self._whole = True
         return Stepped(step, observed, closed, effects, cosines, beside, disturbed)
 
@@ -168,19 +171,23 @@ class Stepper:
         found = self.z_H, self.z_L, self.reader
         for what in due:
             if isinstance(what, ChangeState):
-                if what.state == "H":
-                    self.z_H = what.applied(self.z_H)
-                else:
-                    self.z_L = what.applied(self.z_L)
+                value = what.applied(self.z_H if what.state == "H" else self.z_L)
+                self._take(changed(self.model.config, self._states(), what.state, value))
         self._read_as_edited([planned for planned in self._course if planned.at <= self.index])
         if within[1]:
             self._whole = self._whole and all(one is other for one, other in zip(found, (self.z_H, self.z_L, self.reader), strict=True))
         else:
-            self.start = (self.z_H, self.z_L)
+            self.start = self._states()
         data = {**self._carry.current_data, **self.reader.batch}
-        self._carry = replace(self._carry.going_on(), z_H=self.z_H, z_L=self.z_L, current_data=data)
+        self._carry = replace(self._carry.going_on(), z_H=self.z_H, z_L=self.z_L, levels=self.levels, current_data=data)
         self._steps = self.model.recurse(self._carry, self.reader.batch, done=within, cycles=self.schedule.cycles(self.index))
         return True
+
+    def _states(self) -> States:
+        return States(self.z_H, self.z_L, self.levels)
+
+    def _take(self, states: States) -> None:
+        self.z_H, self.z_L, self.levels = states.z_H, states.z_L, states.levels
 
     def _ending(self) -> Iterator[Intervention]:
         """What acted up to now and no longer does."""
@@ -239,13 +246,14 @@ class Stepper:
             self._replacing.attach(self._probe.layers)
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
         cycle = Cycle(
-            z_H=self.start[0][:1],
-            z_L=self.start[1][:1],
+            z_H=self.start.z_H[:1],
+            z_L=self.start.z_L[:1],
             x=self.embedded(),
             end=step.z_H[:1],
             open_cells=~given,
             labels=labels() if labels is not None else self.reader.batch["inputs"][0],
             updates=self.schedule.done(self.index)[1],
+            levels=tuple(level[:1] for level in self.start.levels),
         )
         effects = self._probe.effects(cycle, bases) if functional else None
         return effects, self._probe.cosines(cycle, bases) if gradient else None

@@ -13,26 +13,32 @@ from laser_studio.laser import find_sites
 from laser_studio.laser.ledger import LedgerLine, SavedBytes, saved_for_backward
 from laser_studio.trm import TRM
 
+MAX_BATCH = 1 << 20
 DEFAULT_BATCH = 64  # puzzles; for checkpoints that do not say what they were trained with
 
 
 def measure_saved(model: TRM, length: int) -> SavedBytes:
-    """Bytes autograd keeps of one net application on one sample of `length` tokens, prefix included."""
+    """Bytes autograd keeps of one application of the net (of an HRM, of each net) on one sample of `length` tokens, prefix included."""
     device = model.H_init.device
     shape = (1, length, model.config.hidden_size)
     z, injection = (torch.zeros(shape, dtype=model.forward_dtype, device=device, requires_grad=True) for _ in range(2))
     rope = model.rope(length, device)
     excluded = (*model.parameters(), *model.buffers(), *(rope or ()))
-    return saved_for_backward(lambda: model.net(z, injection, rope), find_sites(model.net), excluded)
+
+    def apply() -> list[object]:
+        return [net(z, injection, rope) for net in model.nets]
+
+    return saved_for_backward(apply, find_sites(model.net), excluded)
 
 
 class TrainingLedger:
-    """Ledger lines of one training step: the applications of the last H cycle, at the batch size of the model's training."""
+    """Ledger lines of one training step: the applications that carry gradient, at the batch size of the model's training."""
 
     def __init__(self, model: TRM, saved: SavedBytes) -> None:
         self.saved = saved
-        self.batch = int(model.details.get("batch_size", DEFAULT_BATCH))
-        self._times = self.batch * (model.config.L_cycles + 1)
+        told = model.details.get("batch_size")  # a stranger's file may say anything there
+        self.batch = told if isinstance(told, int) and not isinstance(told, bool) and 1 <= told <= MAX_BATCH else DEFAULT_BATCH
+        self._times = self.batch * model.config.graded_applications
         self._itemsize = model.forward_dtype.itemsize
 
     def site(self, rows: int, dim: int, rank: int) -> LedgerLine:

@@ -17,6 +17,9 @@ from laser_studio.files import atomic_path
 REPORT_FILE = "evaluation.json"
 FORMAT = "laser-studio-evaluation"
 MAX_BYTES = 4 * 2**20
+MAX_COUNT = 2**53  # what a page can count to
+MAX_TEXT = 300  # characters
+_SLACK = 1e-6  # of shares that were summed
 
 _STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Shares = tuple[float, ...]  # per supervision step, each in [0, 1]
@@ -155,9 +158,41 @@ def load_report(path: Path) -> Report:
         *(arm.changed for arm in report.arms),
         report.solved_at,
     ]
+    if not _in_range(report):
+        raise ReportError(
+            f"{path.name} holds shares outside 0 to 1 or counts beyond reason: make it anew with `python -m laser_studio report`"
+        )
     if not report.arms or any(len(curve) != steps for curve in curves) or any(len(table) != groups for table in tables):
         raise ReportError(f"{path.name} contradicts itself: its curves do not have one value per supervision step and difficulty")
     return report
+
+
+def _in_range(report: Report) -> bool:
+    """Whether every number is one that `examine` can have found, and every text fit to show."""
+    shares = [
+        *(share for arm in report.arms for table in (*arm.exact, *arm.cell, arm.changed) for share in table),
+        *(arm.energy for arm in report.arms if arm.energy is not None),
+        *(share for one in report.halting.bins for share in (one.low, one.high, one.predicted, one.right)),
+        *(report.halting.error, report.halting.exact),
+        *(failure.confidence for failure in report.failures),
+    ]
+    counts = [
+        *(count for group in report.groups for count in (group.puzzles, group.first_seed)),
+        *(one.count for one in report.halting.bins),
+        *(count for table in report.solved_at for count in table),
+        *(failure.wrong for failure in report.failures),
+        report.supervision_steps,
+        report.halting.steps,
+    ]
+    texts = [
+        report.task,
+        report.measured,
+        report.device,
+        *(failure.puzzle for failure in report.failures),
+        *(arm.rank for arm in report.arms),
+    ]
+    plain = all(text.isprintable() and len(text) <= MAX_TEXT for text in texts) and len(report.command) <= 10 * MAX_TEXT
+    return plain and all(-_SLACK <= share <= 1 + _SLACK for share in shares) and all(0 <= count <= MAX_COUNT for count in counts)
 
 
 def wilson(successes: float, count: int, confidence: float = 0.95) -> tuple[float, float]:

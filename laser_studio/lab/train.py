@@ -339,11 +339,14 @@ class Trainer:
 
     def _whole_carry(self, carry: Carry) -> dict[str, Any]:
         whole: dict[str, Any] = {name: self.team.whole(getattr(carry, name)) for name in ("z_H", "z_L", "steps", "halted")}
+        whole["levels"] = [self.team.whole(level) for level in carry.levels]
         return whole | {"current_data": {key: self.team.whole(value) for key, value in carry.current_data.items()}}
 
     def _own_carry(self, whole: dict[str, Any]) -> Carry:
         data = {key: self.team.part(value) for key, value in whole["current_data"].items()}
-        return Carry(**{name: self.team.part(value) for name, value in whole.items() if name != "current_data"}, current_data=data)
+        z_H, z_L, steps, halted = (self.team.part(whole[name]) for name in ("z_H", "z_L", "steps", "halted"))
+        levels = tuple(self.team.part(level) for level in whole.get("levels", ()))  # states saved by older versions have none
+        return Carry(z_H, z_L, steps, halted, data, levels)
 
     def load(self, path: Path) -> None:
         """Take up a saved state; raises `TrainingError` where it belongs to another run."""

@@ -26,19 +26,21 @@ def launch(
 ) -> str:
     """Serve the studio; returns its URL when `block` is off, else when the server ends.
 
-    checkpoints: models offered beside the shipped ones. watch: recordings of `laser_studio.watch`, the first of which the page opens
-    on; they may still be growing. puzzles: files and data set folders offered for browsing and batches. runs: folder in which the
-    training page keeps its runs, `runs/studio` by default. device: "auto", "cpu", "cuda", "cuda:1", "mps". port: None takes the first
-    free one from 7860 on. share: also through a public Gradio link. auth: (user, password) every visitor needs.
+    checkpoints: models offered beside the shipped ones, as paths or hf:// references, which are fetched first. watch: recordings of
+    `laser_studio.watch`, the first of which the page opens on; they may still be growing. puzzles: files and data set folders offered
+    for browsing and batches. runs: folder in which the training page keeps its runs, `runs/studio` by default. device: "auto", "cpu",
+    "cuda", "cuda:1", "mps". port: None takes the first free one from 7860 on. share: also through a public Gradio link. auth: (user,
+    password) every visitor needs.
     Raises `LaserStudioError` with the cause and the way out.
     """
+    from laser_studio.hub import fetch_bar, is_reference, obtain
     from laser_studio.studio.server import serve
 
-    models, recordings, sources = (tuple(Path(path) for path in paths) for paths in (checkpoints, watch, puzzles))
+    models = tuple(obtain(path, fetch_bar)[0] if is_reference(path) else Path(path) for path in checkpoints)
     return serve(
         models,
-        watch=recordings,
-        puzzles=sources,
+        watch=tuple(Path(path) for path in watch),
+        puzzles=tuple(Path(path) for path in puzzles),
         runs=None if runs is None else Path(runs),
         device=device,
         host=host,

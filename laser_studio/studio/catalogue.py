@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Mapping, Sequence
@@ -165,7 +166,7 @@ class Catalogue:
         if known is not None:
             return known
         model = self.load(name)
-        guessed = guess_task(model.config.seq_len, model.config.vocab_size)
+        guessed = _task(model.details) or guess_task(model.config.seq_len, model.config.vocab_size)
         if guessed is None:
             size = f"{model.config.vocab_size} tokens" + (f" and {model.config.seq_len} cells" if model.config.seq_len else "")
             raise StudioError(f"{name}: no kind of puzzle here has {size}, so there is nothing to run it on")
@@ -330,7 +331,7 @@ def find_models(paths: Sequence[Path] = ()) -> list[ModelEntry]:
     for path in (*shipped, *paths):
         if not path.exists():
             raise StudioError(f"--checkpoint {clean(str(path))}: there is no such file or folder")
-        name = base = clean(path.resolve().name)[:40] or "model"
+        name = base = clean(os.path.basename(os.path.abspath(path)))[:40] or "model"
         number = 2
         while name in entries:
             name, number = f"{base} ({number})", number + 1

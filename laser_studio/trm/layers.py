@@ -99,19 +99,28 @@ def rms_norm(fresh: Tensor, eps: float) -> Tensor:
     return product_into(wide, torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)).to(fresh.dtype)
 
 
-def rope_table(length: int, head_dim: int, theta: float, device: torch.device, *, columns: int = 0, prefix: int = 0) -> CosSin:
+def rope_table(
+    length: int, head_dim: int, theta: float, device: torch.device, *, columns: int = 0, prefix: int = 0, leading: bool = False
+) -> CosSin:
     """cos and sign-carrying sin, each (length, 1, head_dim) in fp32, for rotate-half RoPE: x·cos + swap_halves(x)·sin.
 
     columns: of a board read row by row, where half the pairs turn by a token's row and half by its column; the `prefix` tokens in
-    front stand on a row of their own above the board. 0: all pairs turn by the place in the sequence.
+    front stand on a row of their own above the board. 0: all pairs turn by the place in the sequence. leading: rows and columns both
+    use the faster half of the frequencies, and the prefix turns by place alone, as nano-trm does it.
     """
     place = torch.arange(length, dtype=torch.float32, device=device)
     if columns:
         cell = place - prefix
         above = cell < 0
         row, column = torch.where(above, -1.0, cell.div(columns, rounding_mode="floor")), torch.where(above, place, cell.remainder(columns))
-        frequency = theta ** -(torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim)
-        angle = torch.cat((torch.outer(row, frequency), torch.outer(column, frequency)), dim=-1)[:, None, :]
+        if leading:
+            frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
+            fast = frequency[: head_dim // 4]
+            board = torch.cat((torch.outer(row, fast), torch.outer(column, fast)), dim=-1)
+            angle = torch.where(above[:, None], torch.outer(place, frequency), board)[:, None, :]
+        else:
+            frequency = theta ** -(torch.arange(0, head_dim, 4, dtype=torch.float32, device=device) / head_dim)
+            angle = torch.cat((torch.outer(row, frequency), torch.outer(column, frequency)), dim=-1)[:, None, :]
     else:
         frequency = theta ** -(torch.arange(0, head_dim, 2, dtype=torch.float32, device=device) / head_dim)
         angle = torch.outer(place, frequency)[:, None, :]
@@ -154,12 +163,17 @@ class Attention(nn.Module):
         return q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
 
 
+def inner_width(features: int, expansion: float) -> int:
+    """Features between the two projections of a SwiGLU: two thirds of the expansion, rounded up to a multiple of 256."""
+    return -(-round(expansion * features * 2 / 3) // 256) * 256
+
+
 class SwiGLU(nn.Module):
     """down(silu(gate(x)) · up(x)) with the inner width rounded up to a multiple of 256."""
 
     def __init__(self, features: int, expansion: float) -> None:
         super().__init__()
-        inner = -(-round(expansion * features * 2 / 3) // 256) * 256
+        inner = inner_width(features, expansion)
         self.gate_up_proj = CastLinear(features, 2 * inner)
         self.down_proj = CastLinear(inner, features)
 
@@ -188,7 +202,10 @@ class ResidualStage:
 
 
 class Block(nn.Module):
-    """One post-norm block: tokens are mixed by attention (or, with `mlp_t`, by a SwiGLU over the sequence), then features by a SwiGLU."""
+    """One post-norm block: tokens are mixed by attention (or, with `mlp_t`, by a SwiGLU over the sequence), then features by a SwiGLU.
+
+    The norm behind a mixer runs over the sequence, as in the official code, or (`mixer_norm`) over the features.
+    """
 
     def __init__(self, config: TRMConfig) -> None:
         super().__init__()
@@ -200,18 +217,24 @@ class Block(nn.Module):
             self.self_attn = Attention(config)
         self.mlp = SwiGLU(config.hidden_size, config.expansion)
         self.is_mixer = config.mlp_t
+        self.norms_features = config.mixer_norm == "features"
 
     def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
         if self.is_mixer:
             across = x.transpose(1, 2)  # (B, D, T): the norm too runs over the sequence here, as in the official code
-            # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies in memory as the next product wants it.
-            x = rms_norm(across + self.mlp_t(across), self.eps).transpose(1, 2)
+            if self.norms_features:
+                x = rms_norm(x + self.mlp_t(across).transpose(1, 2), self.eps)
+            else:
+                # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies as the next product wants it.
+                x = rms_norm(across + self.mlp_t(across), self.eps).transpose(1, 2)
         else:
             x = rms_norm(sum_into(self.self_attn(x, rope), x), self.eps)
         return rms_norm(sum_into(self.mlp(x), x), self.eps)
 
     def stages(self, rope: CosSin | None) -> tuple[ResidualStage, ResidualStage]:
         """The block as two stages; applied in turn they give what `forward` gives."""
+        if self.is_mixer and self.norms_features:
+            raise NotImplementedError('a mixer that norms over features is no residual stage: compress it in mode "linear"')
         if self.is_mixer:
             mixing = ResidualStage(self.mlp_t.gate_up_proj, self.mlp_t.gated, self.mlp_t.down_proj, self.eps, across=True)
         else:
@@ -220,19 +243,80 @@ class Block(nn.Module):
 
 
 class ReasoningNet(nn.Module):
-    """The one net that every recursion step applies: add the injection, then run the blocks."""
+    """A net that recursion applies again and again: add the injection, if there is one, then run the blocks."""
 
-    def __init__(self, config: TRMConfig) -> None:
+    def __init__(self, config: TRMConfig, layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.L_layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(layers))
 
-    def forward(self, z: Tensor, injection: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D), (B, T, D) -> (B, T, D)
-        x = z + injection
+    def forward(self, z: Tensor, injection: Tensor | None, rope: CosSin | None) -> Tensor:  # (B, T, D), (B, T, D) -> (B, T, D)
+        x = z if injection is None else z + injection
         for layer in self.layers:
             x = layer(x, rope)
         return x
 
-    def residual_stages(self, z: Tensor, injection: Tensor, rope: CosSin | None) -> tuple[Tensor, list[ResidualStage]]:
+    def residual_stages(self, z: Tensor, injection: Tensor | None, rope: CosSin | None) -> tuple[Tensor, list[ResidualStage]]:
         """The same as `forward`: what enters the first stage, and the stages of all blocks."""
         blocks = cast(Iterable[Block], self.layers)
-        return z + injection, [stage for block in blocks for stage in block.stages(rope)]
+        return z if injection is None else z + injection, [stage for block in blocks for stage in block.stages(rope)]
+
+
+class PreNormMixer(nn.Module):
+    """One block of lucidrains' MLPMixer1D: x + mix(norm(x)) over the tokens, then over the features; layer norm, GELU, biases.
+
+    Its token mixer is a convolution of width 1 over the tokens there, which is a linear layer over them.
+    """
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        assert config.seq_len is not None  # TRMConfig refuses a mixer without it
+        length, width = config.seq_len + config.prefix_len, config.hidden_size
+        self.token_norm = nn.LayerNorm(width, bias=False)
+        self.token_in = CastLinear(length, config.token_width, bias=True)
+        self.token_out = CastLinear(config.token_width, length, bias=True)
+        self.feature_norm = nn.LayerNorm(width, bias=False)
+        self.feature_in = CastLinear(width, config.feature_width, bias=True)
+        self.feature_out = CastLinear(config.feature_width, width, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
+        across = _layer_norm(x, self.token_norm).transpose(1, 2)  # (B, D, T)
+        x = self.token_out(F.gelu(self.token_in(across))).transpose(1, 2) + x
+        return self.feature_out(F.gelu(self.feature_in(_layer_norm(x, self.feature_norm)))) + x
+
+
+class PreNormNet(nn.Module):
+    """lucidrains' net: the sum of what it is given through pre-norm mixers and a last norm."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(PreNormMixer(config) for _ in range(config.L_layers))
+        self.norm = nn.LayerNorm(config.hidden_size, bias=False)
+
+    def forward(self, z: Tensor, injection: Tensor | None, rope: CosSin | None) -> Tensor:  # (B, T, D), (B, T, D) -> (B, T, D)
+        x = z if injection is None else z + injection
+        for layer in self.layers:
+            x = layer(x)
+        return _layer_norm(x, self.norm)
+
+
+def _layer_norm(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    return F.layer_norm(x, norm.normalized_shape, norm.weight.to(x.dtype), None, norm.eps)
+
+
+class TwoNets(nn.Module):
+    """The two nets of an HRM, each with sites of its own; the recursion applies one at a time."""
+
+    def __init__(self, config: TRMConfig) -> None:
+        super().__init__()
+        self.H_level = ReasoningNet(config, config.H_layers)
+        self.L_level = ReasoningNet(config, config.L_layers)
+
+
+Net = ReasoningNet | PreNormNet | TwoNets
+
+
+def make_net(config: TRMConfig) -> Net:
+    """The net, or nets, of a variant."""
+    if config.variant == "hrm":
+        return TwoNets(config)
+    return PreNormNet(config) if config.variant == "lucidrains" else ReasoningNet(config, config.L_layers)

@@ -83,7 +83,7 @@ def test_a_mixer_reads_its_layers_input(puzzle: Puzzle) -> None:
     session = session_of(model, puzzle)
     found = mixing(session, cell=3, index=11, layer=1)
     x = next(visit.inputs for visit in session.inside(11) if visit.site == "layers.1.mlp_t.gate_up_proj")  # (D, P + T)
-    block = model.net.layers[1]
+    block = model.nets[0].layers[1]
     assert isinstance(block, Block)
     mixer, token = block.mlp_t, model.config.prefix_len + 3
     rows = torch.autograd.functional.jacobian(lambda row: mixer(row)[token], x[0])  # one channel by itself
@@ -108,7 +108,7 @@ def test_compressed_is_what_weights_that_see_only_the_basis_read(puzzle: Puzzle,
         found = mixing(session, cell=6, index=index, layer=layer)
         assert found.compressed is not None and found.difference is not None and found.moved is not None
         seen: list[torch.Tensor] = []
-        block = changed.net.layers[layer]
+        block = changed.nets[0].layers[layer]
         assert isinstance(block, Block)
         module: SwiGLU | Attention = block.mlp_t if mlp_t else block.self_attn
         handle = module.register_forward_pre_hook(lambda _, args, seen=seen: seen.append(args[0].clone()))

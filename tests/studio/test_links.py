@@ -35,7 +35,7 @@ marks = st.builds(
     breakpoints=st.lists(
         st.builds(
             BreakpointView,
-            expression=lines,
+            expression=lines.filter(bool),
             enabled=st.booleans(),
             hits=st.one_of(st.integers(1, 10**9), st.sampled_from(["== 3", "% 2 == 1", ">= 4"])),
             once=st.booleans(),
