@@ -36,10 +36,9 @@ def solve(
     from tqdm import tqdm
 
     from laser_studio.errors import ReportError
-    from laser_studio.lab.batch_run import items_of, run_batch, write_csv
+    from laser_studio.lab.batch_run import items_of, load_for, run_batch, write_csv
     from laser_studio.laser import LaserPolicy
     from laser_studio.puzzles.sources import open_collection
-    from laser_studio.trm import load_checkpoint
 
     set_threads(threads)
     if csv is not None and not csv.parent.is_dir():
@@ -59,10 +58,10 @@ def solve(
             {*chain.from_iterable(one.splits for one in collections), *chain.from_iterable(one.bands for one in collections)} - {""}
         )
         raise ReportError(f"no puzzle is of this split and difficulty; there are {', '.join(known)[:200] or 'none named'}")
-    model = load_checkpoint(checkpoint, device=device)
-    items = islice(chain.from_iterable(items_of(one, places) for one, places in zip(collections, chosen, strict=True)), limit)
+    items = list(islice(chain.from_iterable(items_of(one, places) for one, places in zip(collections, chosen, strict=True)), limit))
+    model = load_for(checkpoint, items, device=device)
     rows: list[BatchRow] = []
-    with stop_on_interrupt() as stop, tqdm(total=min(limit, sum(map(len, chosen))), unit="puzzle") as bar:
+    with stop_on_interrupt() as stop, tqdm(total=len(items), unit="puzzle") as bar:
         for row in run_batch(model, items, policy=policy, should_stop=lambda: stop[0]):
             rows.append(row)
             bar.update()

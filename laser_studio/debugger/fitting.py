@@ -60,9 +60,18 @@ def row_of(model: TRM, puzzle: Puzzle) -> int:
             f"this model knows {trained} ({shown}{' …' if len(names) > 4 else ''}), not {puzzle.task[:40]}: an ARC model answers only for "
             "the tasks it was trained on; choose one of these, or load the model with this task's row"
         )
-    if config.num_puzzle_identifiers <= 1:
-        return 0
     if puzzle.identifier is None:
+        return 0
+    kept = model.details.get("puzzle_identifiers")  # of a large table the rows that were asked for, by their place in the model
+    if isinstance(kept, list):
+        if puzzle.identifier not in kept:
+            shown = ", ".join(str(row) for row in kept[:4])
+            raise PuzzleError(
+                f"this puzzle's task is row {puzzle.identifier:,} of the puzzle embedding, this model was loaded with "
+                f"row{'s' * (len(kept) > 1)} {shown}{' …' if len(kept) > 4 else ''}: load it with this task's"
+            )
+        return kept.index(puzzle.identifier)
+    if config.num_puzzle_identifiers <= 1:
         return 0
     if not 0 <= puzzle.identifier < config.num_puzzle_identifiers:
         raise PuzzleError(

@@ -24,7 +24,8 @@ from laser_studio.files import atomic_path
 from laser_studio.laser import LaserPolicy
 from laser_studio.puzzles import Comparison, Puzzle, get_domain
 from laser_studio.puzzles.sources import Collection, Entry
-from laser_studio.trm import TRM
+from laser_studio.trm import TRM, CheckpointNeeds, load_checkpoint
+from laser_studio.trm.checkpoints import known_tasks
 
 BATCH = 32  # puzzles that share a batch where no tracker is asked for
 Outcome = Literal["solved", "wrong", "unknown", "not run"]
@@ -68,6 +69,33 @@ def items_of(collection: Collection, chosen: Iterable[int] | None = None) -> Ite
     """The puzzles of a collection, all or those at some places, in order."""
     for index in range(len(collection)) if chosen is None else chosen:
         yield Item(collection.entry(index), lambda index=index: collection.puzzle(index))  # type: ignore[misc]
+
+
+def load_for(checkpoint: str | Path, items: Sequence[Item], *, device: str = "auto") -> TRM:
+    """The model; where its puzzle embedding is too large to be kept whole, with the rows of these puzzles' tasks alone.
+
+    Raises `CheckpointError`, `CheckpointNeeds` for what neither checkpoint nor puzzles tell.
+    """
+    try:
+        return load_checkpoint(checkpoint, device=device)
+    except CheckpointNeeds as needs:
+        if [need.name for need in needs.needs] != ["task"] or not (rows := _rows_of(checkpoint, items)):
+            raise
+    return load_checkpoint(checkpoint, device=device, puzzle_identifiers=rows)
+
+
+def _rows_of(checkpoint: str | Path, items: Sequence[Item]) -> list[int]:
+    places = {name: row for row, name in enumerate(known_tasks(checkpoint))}
+    rows: dict[int, None] = {}
+    for item in items:
+        try:
+            puzzle = item.read()
+        except LaserStudioError:  # a row of its own says so when it is run
+            continue
+        row = places.get(puzzle.task, puzzle.identifier)
+        if row is not None:
+            rows[row] = None
+    return list(rows)
 
 
 def run_batch(

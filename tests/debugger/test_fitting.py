@@ -82,5 +82,9 @@ def test_rows_come_from_names_or_numbers_and_none_goes_beyond_the_table() -> Non
     assert row_of(numbered, replace(puzzle, identifier=2, task="x")) == 2 and row_of(numbered, replace(puzzle, task="x")) == 0
     with pytest.raises(PuzzleError, match="row 3 of the puzzle embedding, this model has rows 0 to 2"):
         Session(numbered, replace(puzzle, identifier=3))
+    chosen = arc_model(2, puzzle_identifiers=[876_405, 12])
+    assert row_of(chosen, replace(puzzle, identifier=12)) == 1 and row_of(chosen, replace(puzzle, identifier=876_405)) == 0
+    with pytest.raises(PuzzleError, match="task is row 13 of the puzzle embedding, this model was loaded with rows 876405, 12"):
+        Session(chosen, replace(puzzle, identifier=13))
     assert row_of(arc_model(1), replace(puzzle, identifier=876_405)) == 0, "a model with one task's row has no other"
     assert row_of(TRM(TRMConfig(vocab_size=12, **SMALL)), replace(puzzle, identifier=9)) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -17,11 +18,11 @@ from laser_studio.cli import app
 from laser_studio.debugger import Session
 from laser_studio.errors import ReportError
 from laser_studio.lab import batch_run
-from laser_studio.lab.batch_run import BatchRow, items_of, run_batch, write_csv
+from laser_studio.lab.batch_run import BatchRow, items_of, load_for, run_batch, write_csv
 from laser_studio.laser import LaserPolicy
 from laser_studio.puzzles import Puzzle, get_domain, load_puzzles
 from laser_studio.puzzles.sources import Collection, Entry, Fixed, read_upload
-from laser_studio.trm import TRM, load_checkpoint
+from laser_studio.trm import TRM, CheckpointNeeds, Need, load_checkpoint, save_checkpoint
 from tests.debugger.conftest import tiny_model
 
 POLICY = LaserPolicy(rank="20%", min_fidelity=0.995, patience=1)
@@ -116,6 +117,30 @@ def test_an_unknown_answer_is_neither_right_nor_wrong() -> None:
     for policy in (POLICY, None):
         row = rows_of(arc_model(2), Fixed("one", [puzzle]), policy=policy)[0]
         assert (row.outcome, row.steps, row.total) == ("unknown", None, 0)
+
+
+def test_of_a_large_puzzle_embedding_the_rows_of_the_puzzles_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.debugger.test_fitting import arc_model
+
+    model = arc_model(5)
+    save_checkpoint(model, tmp_path / "arc")
+    (tmp_path / "arc" / "identifiers.json").write_text(json.dumps(["<blank>", "aaaa", "bbbb", "cccc", "dddd"]))
+
+    def strict(path: Any, device: Any = "auto", **given: Any) -> TRM:
+        if not given:
+            raise CheckpointNeeds("which task?", [Need("task", "the trained task", None, ())])
+        return load_checkpoint(path, device, **given)
+
+    monkeypatch.setattr(batch_run, "load_checkpoint", strict)
+    grid = replace(get_domain("arc").parse("[[1,2],[3,4]]"), name="x")
+    puzzles = [replace(grid, task="dddd"), replace(grid, task="bbbb"), replace(grid, task="dddd")]
+    items = list(items_of(Fixed("tasks", puzzles)))
+    loaded = load_for(tmp_path / "arc", items, device="cpu")
+    assert loaded.embedding.puzzles is not None and model.embedding.puzzles is not None
+    assert torch.equal(loaded.embedding.puzzles, model.embedding.puzzles[[4, 2]])
+    assert [row.outcome for row in run_batch(loaded, items)] == ["unknown"] * 3
+    with pytest.raises(CheckpointNeeds):
+        load_for(tmp_path / "arc", list(items_of(Fixed("none", [grid]))), device="cpu")
 
 
 def test_the_table_as_csv(tmp_path: Path) -> None:
