@@ -64,6 +64,7 @@ class Store {
   /** Take a reply in: rows from `start` on replace what the page had of them. */
   take(reply) {
     if (reply.epoch !== this.epoch || reply.start < this.rows) this.clear(reply.start);
+    this.reply = reply; // what the parts of the page tell from
     this.epoch = reply.epoch;
     for (const row of reply.rows) if (row.index === this.rows) this.add(row); // where earlier ones are wanted again, those come first
     this.frame = reply.frame;

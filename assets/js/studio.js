@@ -11,14 +11,18 @@ function drawAll() {
   const { store } = player;
   if (!store) return;
   // Canvases first: to draw text on one, the browser needs all styles, which each write to the page makes stale.
-  fidelityPlot.draw(store);
-  // Of the tabs only what is seen.
-  if (tabs.shows("tab-memory")) memory.paint(store);
-  if (tabs.shows("tab-halting")) halting.paint(store);
-  if (tabs.shows("tab-latents")) latents.paint(store);
-  if (tabs.shows("tab-spectrum")) spectrum.paint(store);
-  basis.paint(store);
+  const compressing = views.shows("compress");
+  if (compressing) {
+    fidelityPlot.draw(store);
+    // Of the tabs only what is seen.
+    if (tabs.shows("tab-memory")) memory.paint(store);
+    if (tabs.shows("tab-halting")) halting.paint(store);
+    if (tabs.shows("tab-latents")) latents.paint(store);
+    if (tabs.shows("tab-spectrum")) spectrum.paint(store);
+    basis.paint(store);
+  }
   timeline.draw(store);
+  for (const part of parts) part.draw?.(store);
   fidelityPlot.tell(store);
   timeline.tell(store);
   (watched.on(store) ? watched : board).draw(store);
@@ -31,6 +35,7 @@ function drawAll() {
   spectrum.tell(store);
   basis.tell(store);
   tuning.tell(store);
+  for (const part of parts) part.tell?.(store);
   drawStatus();
   syncControls();
   keepAddress(!player.playing);
@@ -89,6 +94,7 @@ function built(store, opened) {
   recursion.build(store);
   memory.build(store);
   tuning.build(store);
+  for (const part of parts) part.build?.(store, opened);
   for (const id of ["difficulty", "new-puzzle"]) $(id).toggleAttribute("data-off", !opened.generates);
   if (watched.on(store)) { watched.about(store); return; }
   const { model } = opened;
@@ -336,12 +342,9 @@ function wireKeys() {
       const button = target.closest("button, a, summary, [role=option]");
       return button && !TRANSPORT.has(button.id) ? null : () => player.toggle();
     }
-    if (event.key === "ArrowRight" && !slider) return () => player.stepOn();
-    if (event.key === "ArrowLeft" && !slider) return () => player.back();
-    if (event.key === "r" || event.key === "R") return () => player.restart();
-    if (event.key === "g" || event.key === "G") return () => goTo.open();
-    if (event.key === "?") return help;
-    return pageKey(event.key);
+    if (slider && event.key.startsWith("Arrow")) return null;
+    const command = commands.of(event);
+    return command && (() => command.run(event.key));
   };
   document.addEventListener("keydown", (event) => {
     const action = handled(event);
@@ -353,23 +356,35 @@ function wireKeys() {
   document.addEventListener("keyup", (event) => { if (event.key === " " && handled(event)) event.preventDefault(); });
 }
 
-/** Keys that choose what is looked at. */
-function pageKey(key) {
-  const { store } = player;
-  const count = store?.sites.length ?? 0;
-  if (count && /^[1-9]$/.test(key) && Number(key) <= count) return () => select(Number(key) - 1);
-  if (count && key === "[") return () => select(((store.selected ?? 0) + count - 1) % count);
-  if (count && key === "]") return () => select(((store.selected ?? 0) + 1) % count);
-  switch (key.toLowerCase()) {
-    case "m": return watched.on(store) ? null : () => tabs.next($("memory-tabs"));
-    case "b": return () => tabs.next($("basis-tabs"));
-    case "f": {
-      const kinds = watched.on(store) ? FIDELITIES.slice(0, 2) : FIDELITIES;
-      return () => showKind(kinds[(kinds.indexOf(kindShown) + 1) % kinds.length]);
-    }
-    case "d": return () => turnTheme(applyTheme);
-    default: return null;
-  }
+/** What the page itself can do; its parts add theirs. */
+function addCommands() {
+  const some = (store) => store.sites.length > 0;
+  const there = (title, id, keys, run, more = {}) => commands.add({ title, id, keys, run, group: "Moving", ...more });
+  there("play or pause", "toggle", [" "], () => player.toggle());
+  there("one recursion step on", "step", ["ArrowRight"], () => player.stepOn());
+  there("one recursion step back", "back", ["ArrowLeft"], () => player.back());
+  there("go to a step by its number", "goto", ["g"], () => goTo.open());
+  there("restart, with the settings as they are now", "restart", ["r"], () => player.restart());
+  const looks = (title, id, keys, run, more = {}) => commands.add({ title, id, keys, run, group: "Looking", ...more });
+  looks("select a site", "site", [..."123456789"], (key) => { if (Number(key) <= player.store.sites.length) select(Number(key) - 1); },
+    { when: some, quiet: true, shownKeys: ["1", "–", "9"] });
+  const turn = (by) => { const { store } = player, count = store.sites.length; select(((store.selected ?? 0) + count + by) % count); };
+  looks("the site before", "site-before", ["["], () => turn(-1), { when: some });
+  looks("the next site", "site-next", ["]"], () => turn(1), { when: some });
+  looks("next kind of fidelity: energy, centred, functional", "fidelity-kind", ["f"], () => {
+    const kinds = watched.on(player.store) ? FIDELITIES.slice(0, 2) : FIDELITIES;
+    showKind(kinds[(kinds.indexOf(kindShown) + 1) % kinds.length]);
+  }, { when: some });
+  looks("memory, halting, latents", "memory-tab", ["m"], () => tabs.next($("memory-tabs")), { when: (store) => !watched.on(store) });
+  looks("spectrum, angles, rank of the basis", "basis-tab", ["j"], () => tabs.next($("basis-tabs")));
+  looks("events, breakpoints, watches, branches, findings", "log-tab", ["l"], () => tabs.next($("log-tabs")));
+  looks("dark or light", "theme", ["d"], () => turnTheme(applyTheme));
+  const more = (title, id, run, others = {}) => commands.add({ title, id, run, group: "More", ...others });
+  more("keys, and how to read the screen", "help", help, { keys: ["?"] });
+  more("copy this run as a Python script", "python", copyPython);
+  more("copy a link to this step", "share", share);
+  more("generate a new puzzle", "generate", () => on("generate"), { when: () => !$("new-puzzle").hasAttribute("data-off") });
+  more("settings of the tracker back to the defaults", "defaults", () => $("defaults").click());
 }
 
 // A reload keeps the run. Its id is kept only while no page uses it, so that a tab that is doubled gets a run of its own.
@@ -431,7 +446,7 @@ const TIPS = {
   difficulty: "Which puzzles are offered, and how hard a new one is.",
   "new-puzzle": "Generate a held-out puzzle with exactly one solution.",
   theme: "Light or dark (D)",
-  keys: "Keys and how to read the screen (?)",
+  keys: "Keys and how to read the screen (?); / finds any command.",
   ledger: "history: what time travel really holds. training: what one training step would hold of the linear inputs with these bases.",
 };
 
@@ -445,6 +460,7 @@ function start() {
   for (const [id, text] of Object.entries(TIPS)) $(id)?.setAttribute("data-tip", text);
   for (const id of TRANSPORT) $(id).setAttribute("aria-keyshortcuts", { play: "Space", pause: "Space", step: "ArrowRight", back: "ArrowLeft", restart: "R" }[id]);
   wireTips(document);
+  addCommands();
   wireKeys();
   wireGoodbye();
   followSystem(applyTheme);
@@ -456,6 +472,10 @@ function start() {
   tabs.wire(() => { redraw(); player.look(); });
   for (const panel of [fidelityPlot, memory, halting, latents, spectrum, basis, tuning, watched]) panel.wire();
   goTo.wire();
+  views.wire();
+  palette.wire();
+  for (const part of parts) part.wire?.();
+  commands.tellHelp($("help-keys"));
   timeline.wire($("timeline"), () => player.store, (step) => player.seek(step));
   const range = document.querySelector("#speed input[type=range]");
   if (range) { player.speed = Number(range.value); player.fastest = Number(range.max); }

@@ -60,13 +60,13 @@ class Formed:
     _floats: Tensor | None = None
     _codes: tuple[Tensor, Tensor] | None = None
 
-    def floats(self, weight: Tensor) -> Tensor:
-        """In the weight's dtype."""
+    def floats(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """In the dtype of the products."""
         if self.basis is None:
-            return weight
+            return weight.to(dtype)
         self._renew(weight)
-        if self._floats is None:
-            self._floats = (weight.float() @ self.basis).to(weight.dtype)
+        if self._floats is None or self._floats.dtype != dtype:
+            self._floats = (weight.float() @ self.basis).to(dtype)
         return self._floats
 
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -93,18 +93,20 @@ class Boundary:
 
     keep: called with the rows (N, D) along that axis, returns what to save, (N, k), or None for the whole tensor.
     basis: Q (D, k), None with the whole. across: the axis is the last but one. storage: of what is kept.
+    integers: multiply in eight bits where the stage after it is rebuilt and where its weight gradients are summed.
     """
 
     keep: Callable[[Tensor], Tensor | None]
     basis: Tensor | None
     across: bool
+    integers: bool = False
     storage: Storage = "exact"
     formed: Formed = field(default_factory=lambda: Formed(None))
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One stage's, all in the dtype of the products.
+    """One stage's, as the model holds them: where products have another dtype, the cast is made for each and never saved.
 
     first: W of its first layer, exact; reads: what gets that layer's gradient, see `functions.project`, or W itself where the boundary
     before the stage keeps the whole tensor; last: W of its last layer.
@@ -115,33 +117,41 @@ class Weights:
     last: Tensor
 
 
-def chain(x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], weights: Sequence[Weights], *, integers: bool) -> Tensor:
+def chain(x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], weights: Sequence[Weights], dtype: torch.dtype) -> Tensor:
     """The stages applied in turn to x (B, T, D); kept are only the boundaries (one more than stages) and each norm's reciprocal deviation.
 
     Backward, from the last stage to the first: ŷ = ZQᵀ of the stage's output and r give the norm's, r·(d − ŷ·mean(d·ŷ)); h = Z(WQ)ᵀ of
     its input is what `first` gave; `between` runs again on h and is differentiated by autograd, so that whatever it normalises by
-    belongs to the rebuilt values; input gradients use the exact weights. integers: multiply in eight bits where h is rebuilt and
-    where weight gradients are summed, at places that are kept in few bits.
+    belongs to the rebuilt values; input gradients use the exact weights. dtype: of the products.
     """
     firsts, reads, lasts = zip(*((one.first.detach(), one.reads, one.last) for one in weights), strict=True)
-    return _Chain.apply(x, stages, boundaries, integers, *firsts, *reads, *lasts)
+    return _Chain.apply(x, stages, boundaries, dtype, *firsts, *reads, *lasts)
 
 
 class _Chain(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], integers: bool, *weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        stages: Sequence[Stage],
+        boundaries: Sequence[Boundary],
+        dtype: torch.dtype,
+        *weights: Tensor,
+    ) -> Tensor:
         count = len(stages)
         kept, deviations = [_kept(boundaries[0], x)], []
         for place, stage in enumerate(stages):
             turned = _turn(x, stage.across)
-            mixed = F.linear(stage.between(F.linear(turned.to(weights[place].dtype), weights[place])), weights[2 * count + place])
+            first, last = weights[place].to(dtype), weights[2 * count + place].to(dtype)
+            mixed = F.linear(stage.between(F.linear(turned.to(dtype), first)), last)
             # across: the sum takes the layout of x
             wide = (turned + mixed if stage.across or mixed.dtype != x.dtype else mixed.add_(turned)).float()
             deviation = torch.rsqrt(wide.square().mean(-1, keepdim=True) + stage.eps)
             x = _turn(wide.mul_(deviation).to(x.dtype), stage.across)  # the sum is this function's own
             kept.append(_kept(boundaries[place + 1], x))
             deviations.append(deviation)
-        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype, ctx.integers = stages, boundaries, x.shape, x.dtype, integers
+        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = stages, boundaries, x.shape, x.dtype
+        ctx.products = dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
         values, scales = zip(*kept, strict=True)
         firsts, reads, lasts = weights[:count], weights[count : 2 * count], weights[2 * count :]
@@ -167,8 +177,8 @@ class _Chain(torch.autograd.Function):
                 stage, before, after = ctx.stages[number], places[number], places[number + 1]
                 if passed is None:
                     passed = torch.empty_like(gradient)  # the gradient handed in is not this function's own
-                for part in _in_samples(ctx.shape, stage, firsts[number]):
-                    weights = firsts[number], lasts[number]
+                weights = firsts[number], firsts[number].to(ctx.products), lasts[number].to(ctx.products)
+                for part in _in_samples(ctx.shape, stage, weights[1]):
                     found = _stage_backward(ctx, stage, before, after, gradient[part], deviations[number][part], weights, part)
                     passed[part] = found.gradient
                     to_lasts[number] = _added(to_lasts[number], found.to_last() if wanted[count + number] else None)
@@ -241,21 +251,21 @@ def _stage_backward(
     after: _Place,
     gradient: Tensor,
     deviation: Tensor,
-    weights: tuple[Tensor, Tensor],
+    weights: tuple[Tensor, Tensor, Tensor],
     samples: slice,
 ) -> _Found:
-    first, last = weights
+    held, first, last = weights  # the first layer's as the model holds it, and both in the dtype of the products
     residual = _norm_backward(_turn(gradient, stage.across), _turn(after.whole(samples), stage.across), deviation)
     narrow = residual.to(first.dtype)  # another dtype than the residual's only under autocast
     shape = (*residual.shape[:-1], first.shape[0])
-    integers = ctx.integers and before.boundary.storage != "exact"
+    integers = before.boundary.integers
     formed = before.boundary.formed
     if integers:
         codes, scale = before.codes(samples)
-        hidden = int8.rebuilt(codes, scale, formed.codes(first), first.dtype).view(shape)
+        hidden = int8.rebuilt(codes, scale, formed.codes(held), first.dtype).view(shape)
     else:
         rows = before.rows(samples, first.dtype)
-        hidden = (rows @ formed.floats(first).T).view(shape)
+        hidden = (rows @ formed.floats(held, first.dtype).T).view(shape)
     rebuilding.now = True
     try:
         with torch.enable_grad(), torch.autocast(gradient.device.type, ctx.autocast[1], enabled=ctx.autocast[0]):

@@ -88,7 +88,7 @@ def compress(
     patterns of site names, of which the last that fits counts. In mode "block" places between stages that the policy switches off
     are stored whole, in the same ways; four bits are made for them, and poor for Z.
     products: of what is stored in few bits, where backward rebuilds and where weight gradients are summed: "int8", "float", or "auto",
-    which is int8 where the device multiplies it faster.
+    which is int8 where that is known to be faster (`int8.pays`).
     group: the processes that train this model together, each with its equal part of every batch: bases, growth and resets are then those of
     all of them, the same everywhere.
     thin: every so many rows of an application one is looked at for the basis and its fidelity; all are stored. 1 looks at all.
@@ -191,7 +191,7 @@ class Compression:
 
     @property
     def casts(self) -> list[Tensor]:
-        """Weights in the dtype of the activations, as cast for the open step: saved for backward, and weights all the same."""
+        """Weights of layers by themselves as autocast has cast them for the open step: saved for backward, and weights all the same."""
         return [cast for _, cast in self._casts.values()]
 
     def set_policy(self, policy: LaserPolicy) -> None:
@@ -356,7 +356,7 @@ class Compression:
         if z is None or basis is None:
             # A few rows of a large tensor must not keep it alive.
             return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
-        integers = self._in_integers(x.device)
+        integers = self._in_integers(site.storage, (x.device, x.dtype), basis.shape[1])
         return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, integers=integers)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
@@ -382,26 +382,30 @@ class Compression:
             if _has_bias(stage.first) or _has_bias(stage.last):
                 raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
             site = self._site(self._names[stage.first], stage.first.in_features)
-            boundaries.append(self._boundary(self._names[stage.first], site, stage.across))
-            first, last = (self._cast(layer.weight, dtype) for layer in (stage.first, stage.last))
+            boundaries.append(self._boundary(self._names[stage.first], site, stage.across, stage.first.in_features, (x.device, dtype)))
+            first, last = stage.first.weight, stage.last.weight
             reads = first if site is None or boundaries[-1].basis is None else site.projection(stage.first.weight)
             weights.append(Weights(first, reads, last))
             self.books.note_stage(self._names[stage.last], stage.last.in_features, x.numel() // stage.first.in_features, x.itemsize)
         end = f"{name}.output" if name else "output"
-        boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False))
-        return chain(x, stages, boundaries, weights, integers=self._in_integers(x.device))
+        boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False, x.shape[-1], (x.device, dtype)))
+        return chain(x, stages, boundaries, weights, dtype)
 
-    def _boundary(self, name: str, site: StoredSite | None, across: bool) -> Boundary:
+    def _boundary(
+        self, name: str, site: StoredSite | None, across: bool, width: int, products: tuple[torch.device, torch.dtype]
+    ) -> Boundary:
         basis, storage = None if site is None else site.basis, self.storage_for(name)
         formed = self._formed.get(name)
         if formed is None or formed.basis is not basis:
             formed = self._formed[name] = Formed(basis)
         if site is None:
-            return Boundary(lambda rows: None, None, across, storage, formed)
-        return Boundary(site.take, basis, across, "exact" if basis is None else storage, formed)
+            return Boundary(lambda rows: None, None, across, self._in_integers(storage, products, width), storage, formed)
+        if basis is None:
+            return Boundary(site.take, None, across, formed=formed)
+        return Boundary(site.take, basis, across, self._in_integers(storage, products, basis.shape[1]), storage, formed)
 
-    def _in_integers(self, device: torch.device) -> bool:
-        return self.products == "int8" or (self.products == "auto" and int8.is_fast(device))
+    def _in_integers(self, storage: Storage, products: tuple[torch.device, torch.dtype], columns: int) -> bool:
+        return storage != "exact" and (self.products == "int8" or (self.products == "auto" and int8.pays(*products, columns)))
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""

@@ -14,12 +14,21 @@ from torch import Tensor
 from laser_studio.laser.quantise import LEVELS, TINY, in_parts, quantise
 
 MOST_SUMMED = (2**31 - 1) // LEVELS["int8"] ** 2  # terms of a product that int32 holds whatever they are
+LEAST_COLUMNS = 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
 ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
 
+def pays(device: torch.device, dtype: torch.dtype, columns: int) -> bool:
+    """Whether eight-bit products pay in place of those of `dtype`: of fp32 on a CPU with VNNI or a CUDA device of compute capability 8 up,
+    of rows that are long enough.
+
+    Never of half precision: hardware that has fast integers has fast half products too, and what is won no longer pays for rounding.
+    """
+    return dtype == torch.float32 and columns >= LEAST_COLUMNS and _has_integers(device)
+
+
 @lru_cache(maxsize=8)
-def is_fast(device: torch.device) -> bool:
-    """Whether this device multiplies int8 faster than floats: a CPU with VNNI, a CUDA device of compute capability 8 or above."""
+def _has_integers(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     return device.type == "cpu" and getattr(torch.cpu, "_is_vnni_supported", bool)()

@@ -16,10 +16,12 @@ from laser_studio.studio.answer import answer
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
+from laser_studio.studio.inquiries import INQUIRIES, Context
 from laser_studio.studio.links import MAX_QUERY, View, read_query
 from laser_studio.studio.presets import presets_json
 from laser_studio.studio.registry import Entry, Registry, StudioError
 from laser_studio.studio.requests import (
+    UNKNOWN,
     AdvanceRequest,
     CommandRequest,
     EvaluateRequest,
@@ -67,6 +69,10 @@ class Channel:
     def tune(self, data: Any) -> dict[str, Any]:
         """Other settings of the tracker, from the step shown on, or other options of the run."""
         return answer(lambda: self._within(read_request(TuneRequest, data), self._tune))
+
+    def inquire(self, data: Any) -> dict[str, Any]:
+        """What `name` asks of the run at the step shown; see `inquiries`."""
+        return answer(lambda: self._inquire(data))
 
     def python(self, data: Any) -> dict[str, Any]:
         """The view as a Python script."""
@@ -215,6 +221,20 @@ class Channel:
             work(run, request)
             return self._reply(run, request)
 
+    def _inquire(self, data: Any) -> dict[str, Any]:
+        if not isinstance(data, dict):
+            raise StudioError(UNKNOWN)
+        given = dict(data)
+        inquiry = INQUIRIES.get(str(given.pop("name", "")))
+        if inquiry is None:
+            raise StudioError(UNKNOWN)
+        request = read_request(inquiry.request, given)
+        entry = self.registry.get(request.run)
+        with entry.lock:
+            run = _open_run(entry)
+            run.show(request.at)
+            return inquiry.work(Context(self, entry.id), run, request)
+
     def _advance(self, run: Run, request: AdvanceRequest) -> None:
         until = time.perf_counter() + STEP_BUDGET_SECONDS
         for _ in range(request.steps):
@@ -293,7 +313,7 @@ class Channel:
             "options": run.options.to_json(),
             "link": run.link(),
             "problem": run.problem,
-            **run.more(request.notes_since),
+            **run.more(request),
         }
 
 

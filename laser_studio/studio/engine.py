@@ -32,7 +32,7 @@ SHORTEST_LIFE_SECONDS = 20.0  # an engine that dies sooner is not started again 
 MAX_QUICK_DEATHS = 3
 
 _STOP = "stop"
-FUNCTIONS = ("open", "advance", "command", "tune", "python", "leave", "close", "report", "evaluate", "follow")
+FUNCTIONS = ("open", "advance", "command", "tune", "inquire", "python", "leave", "close", "report", "evaluate", "follow")
 
 
 class Live(Protocol):
@@ -45,6 +45,8 @@ class Live(Protocol):
     def command(self, data: Any) -> dict[str, Any]: ...
 
     def tune(self, data: Any) -> dict[str, Any]: ...
+
+    def inquire(self, data: Any) -> dict[str, Any]: ...
 
     def python(self, data: Any) -> dict[str, Any]: ...
 
@@ -122,6 +124,10 @@ class EngineProcess:
     def tune(self, data: Any) -> dict[str, Any]:
         """See `Channel.tune`."""
         return self._call("tune", data)
+
+    def inquire(self, data: Any) -> dict[str, Any]:
+        """See `Channel.inquire`."""
+        return self._call("inquire", data)
 
     def python(self, data: Any) -> dict[str, Any]:
         """See `Channel.python`."""

@@ -14,7 +14,7 @@ import gradio as gr
 
 from laser_studio.assets import asset_path
 from laser_studio.settings import SettingInfo
-from laser_studio.studio import panels
+from laser_studio.studio import panels, panels_branches, panels_deeper
 from laser_studio.studio.catalogue import DIFFICULTY_NAMES, FAILS, FIRST_DIFFICULTY, Catalogue
 from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
@@ -22,11 +22,14 @@ from laser_studio.studio.scripts import joined_scripts
 
 # In this order, as one function: each file uses what stands before it.
 SCRIPTS = (
-    "base.js", "columns.js", "samples.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js", "fidelity.js", "memory.js",
+    "base.js", "commands.js", "columns.js", "samples.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js",
+    "fidelity.js", "memory.js",
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
-    "tabs.js", "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
+    "tabs.js", "views.js", "inquire.js", "palette.js",
+    "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "studio.js",
 )  # fmt: skip
+STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css")
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
 
 # No font is fetched: these are the names of what is installed.
@@ -41,7 +44,7 @@ def script() -> str:
 
 def head() -> str:
     """What stands in the page's head from the first byte: the style sheet, and the theme, chosen before anything is painted."""
-    style = asset_path("css", "studio.css").read_text(encoding="utf-8")
+    style = "\n".join(asset_path("css", name).read_text(encoding="utf-8") for name in STYLES)
     return f'<style id="studio-style">{style}</style><script>{asset_path("js", "early.js").read_text(encoding="utf-8")}</script>'
 
 
@@ -79,12 +82,13 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
                 filterable=False,
             )
             puzzle = gr.Dropdown([], label="Puzzle", show_label=False, elem_id="puzzle", interactive=True, num_choices_shown=None)
-            new_puzzle = gr.Button("new puzzle", elem_id="new-puzzle")
+            new_puzzle = gr.Button("new", elem_id="new-puzzle")
             _panel(panels.ABOUT, "about-block")
-            python = gr.Button("copy as Python", elem_id="copy-python")
-            share = gr.Button("copy link", elem_id="share-link")
-            keys = gr.Button("? keys", elem_id="keys")
-            look = gr.Button("◐ theme", elem_id="theme")
+            _panel(panels.VIEWS, "views-block")
+            python = gr.Button("Python", elem_id="copy-python")
+            share = gr.Button("link", elem_id="share-link")
+            keys = gr.Button("?", elem_id="keys")
+            look = gr.Button("◐", elem_id="theme")
 
         with gr.Row(elem_id="stage"):
             with gr.Column(elem_id="left"):
@@ -105,10 +109,13 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
                 _panel(panels.HEADLINE, "headline-block")
                 _panel(panels.EVENTS, "events-block")
             with gr.Column(elem_id="right"):
-                _panel(panels.FIDELITY, "fidelity-block")
-                with gr.Row(elem_id="lower-right"):
-                    _panel(panels.MEMORY, "memory-block")
-                    _panel(panels.BASIS, "basis-block")
+                with gr.Column(elem_id="view-compress"):
+                    _panel(panels.FIDELITY, "fidelity-block")
+                    with gr.Row(elem_id="lower-right"):
+                        _panel(panels.MEMORY, "memory-block")
+                        _panel(panels.BASIS, "basis-block")
+                _panel(panels_deeper.SOLVE, "view-solve")
+                _panel(panels_branches.COMPARE, "view-compare")
 
         with gr.Column(elem_id="deck", elem_classes="card"):
             with gr.Row(elem_id="transport"):
@@ -159,6 +166,9 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def tune_run(data: Any) -> dict[str, Any]:
         return channel.tune(data)
 
+    def inquire_run(data: Any) -> dict[str, Any]:
+        return channel.inquire(data)
+
     def python_run(data: Any) -> dict[str, Any]:
         return channel.python(data)
 
@@ -168,7 +178,7 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def close_run(data: Any) -> dict[str, Any]:
         return channel.close(data)
 
-    return [open_run, advance_run, command_run, tune_run, python_run, leave_run, close_run]
+    return [open_run, advance_run, command_run, tune_run, inquire_run, python_run, leave_run, close_run]
 
 
 def _panel(html: str, elem_id: str) -> gr.HTML:

@@ -6,6 +6,8 @@ because Gradio reads a template as a JavaScript template string.
 
 from __future__ import annotations
 
+from laser_studio.studio import panels_branches, panels_deeper, panels_travel
+
 LOGO = """
 <div id="brand" aria-label="LASER Studio"><svg width="26" height="20" viewBox="0 0 26 20" aria-hidden="true">
 <circle cx="8.5" cy="12" r="6.2" fill="none" stroke="currentColor" stroke-width="2.2"/>
@@ -94,16 +96,35 @@ ledger.">
 </div>
 """
 
-EVENTS = """
-<section class="card" id="events-panel" aria-labelledby="events-title">
-<header><h2 id="events-title">Events</h2><span class="aside num" id="events-count"
+EVENTS = f"""
+<section class="card tabbed" id="events-panel" aria-label="Events, breakpoints, watches, branches and findings">
+<header><h2 class="unseen">Events, breakpoints, watches, branches, findings</h2><div class="tabs" id="log-tabs" role="tablist"
+aria-label="Log"><button type="button" role="tab" id="tab-events" aria-controls="events-body">Events</button>
+<button type="button" role="tab" id="tab-breakpoints" aria-controls="breakpoints-body">Breakpoints</button>
+<button type="button" role="tab" id="tab-watches" aria-controls="watches-body">Watches</button>
+<button type="button" role="tab" id="tab-branches" aria-controls="branches-body">Branches</button>
+<button type="button" role="tab" id="tab-findings" aria-controls="findings-body">Findings</button></div></header>
+<div class="tabbody" id="events-body" role="tabpanel" aria-labelledby="tab-events">
+<span class="aside num" id="events-count"
 data-tip="How many events are recorded. The list holds the newest; growth, resets and solutions before them stay on the
-timeline.">click to jump</span></header>
+timeline.">click to jump</span>
 <ol id="events-list" tabindex="0" aria-label="Events, newest first"></ol>
 <p class="empty" id="events-empty">Press Play. Bases started, misses, growth, resets and changed answers are listed here, newest
-first.</p>
+first.</p></div>
+<div class="tabbody" id="breakpoints-body" role="tabpanel" aria-labelledby="tab-breakpoints" hidden>{panels_travel.BREAKPOINTS}</div>
+<div class="tabbody" id="watches-body" role="tabpanel" aria-labelledby="tab-watches" hidden>{panels_travel.WATCHES}</div>
+<div class="tabbody" id="branches-body" role="tabpanel" aria-labelledby="tab-branches" hidden>{panels_branches.BRANCHES}</div>
+<div class="tabbody" id="findings-body" role="tabpanel" aria-labelledby="tab-findings" hidden>{panels_deeper.FINDINGS}</div>
 </section>
 """
+
+VIEWS = """<span id="views" class="seg" role="radiogroup" aria-label="Layout">
+<label data-tip="Look into the answer: a cell's probabilities, where it reads from, what a site's directions mean (V)."><input type="radio"
+name="view" value="solve"><span>solve</span></label>
+<label data-tip="Look at the tracker: fidelity, memory, bases (V)."><input type="radio" name="view" value="compress"
+checked><span>compress</span></label>
+<label data-tip="Two runs side by side: branches, models, puzzles, settings (V)."><input type="radio" name="view"
+value="compare"><span>compare</span></label></span>"""
 
 FIDELITY = """
 <section class="card" id="fidelity-panel" aria-labelledby="fidelity-title">
@@ -259,13 +280,7 @@ HUB = """
 <div id="notice" role="status" aria-live="polite" hidden></div>
 <div id="tip" role="tooltip" hidden></div>
 <dialog id="help" aria-labelledby="help-title"><h2 id="help-title">Keys</h2>
-<dl><dt><kbd>Space</kbd></dt><dd>play or pause</dd><dt><kbd>→</kbd></dt><dd>one recursion step</dd><dt><kbd>←</kbd></dt><dd>one step
-back</dd>
-<dt><kbd>G</kbd></dt><dd>go to a step by its number</dd><dt><kbd>R</kbd></dt><dd>restart, with the settings as they are now</dd>
-<dt><kbd>1</kbd>–<kbd>9</kbd></dt><dd>select a site</dd><dt><kbd>[</kbd> <kbd>]</kbd></dt><dd>the site before, the next one</dd>
-<dt><kbd>F</kbd></dt><dd>next kind of fidelity</dd><dt><kbd>M</kbd></dt><dd>memory, halting, latents</dd>
-<dt><kbd>B</kbd></dt><dd>spectrum, angles, rank of the basis</dd><dt><kbd>D</kbd></dt><dd>dark or light</dd>
-<dt><kbd>?</kbd></dt><dd>this help</dd></dl>
+<div id="help-keys"></div>
 <h2>Reading the screen</h2>
 <p>The model solves the puzzle by applying one small net again and again. Each application is a step. Beside it the LASER tracker
 keeps, for every linear layer it watches (a <em>site</em>), only the part of the layer's input that lies in a small subspace, the

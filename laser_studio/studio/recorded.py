@@ -17,6 +17,7 @@ from laser_studio.studio.run import Run
 
 if TYPE_CHECKING:
     from laser_studio.debugger import Frame
+    from laser_studio.studio.requests import PageRequest
 
 READ_SECONDS = 0.1  # of reading on at a time, so that a long recording does not hold up its page
 MAX_NOTES = 2_000  # per reply
@@ -151,13 +152,14 @@ class RecordedRun(Run):
         """See `Run.link`; settings are the recording's."""
         return urlencode({"model": self.subject.model, "step": self.recording.frame.index})
 
-    def more(self, notes_since: int) -> dict[str, Any]:
-        """What only a recording has: noted values from `notes_since` on as [name, step, value], the newest up to the step shown, by name,
-        and whether it still grows.
+    def more(self, request: PageRequest) -> dict[str, Any]:
+        """What only a recording has: noted values since `request.notes_since` as [name, step, value], by name the newest up to the
+        step shown, and whether it still grows.
         """
-        rows = self.recording.note_log[notes_since : notes_since + MAX_NOTES]
+        start = request.notes_since
+        rows = self.recording.note_log[start : start + MAX_NOTES]
         noted = {name: self._noted(curve) for name, curve in self.recording.notes.items()}
-        return {"notes": {"start": notes_since, "rows": rows}, "noted": noted, "ended": self.recording.ended}
+        return {"notes": {"start": start, "rows": rows}, "noted": noted, "ended": self.recording.ended, **super().more(request)}
 
     def _noted(self, curve: list[tuple[int, float | None]]) -> float | None:
         """The newest value of a noted curve up to the step shown; None where there is none."""

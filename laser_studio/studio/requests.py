@@ -95,8 +95,11 @@ class JobRequest:
     stop: bool = setting(default=False, help="Whether to end it.")
 
 
+UNKNOWN = "this request is not one the studio knows: reload the page"
+
+
 def read_request(kind: type[Any], data: Any) -> Any:
     """The request `data` is. Raises `StudioError`."""
     if not isinstance(data, dict) or len(data) > 16 or not all(isinstance(key, str) for key in data):
-        raise StudioError("this request is not one the studio knows: reload the page")
+        raise StudioError(UNKNOWN)
     return kind(**data)

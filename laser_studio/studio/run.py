@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from laser_studio.studio.controls import OPTIONS, RunOptions, TrackerView, changed, changed_options
 from laser_studio.studio.links import MAX_CHANGES, MAX_QUERY, MAX_STEP, View, write_query
@@ -13,10 +13,23 @@ from laser_studio.studio.trail import Trail
 
 if TYPE_CHECKING:
     from laser_studio.debugger import Frame
+    from laser_studio.studio.requests import PageRequest
 
 EPOCHS_REMEMBERED = 64  # a page that missed more changes gets all rows anew
 MOST_BEYOND = 100_000  # steps a run may go on past the trained depth: a packed frame takes about 1 kB, and they add up
 LONGEST_LINK = MAX_QUERY - 200  # leaves room for what the page adds to its own address
+
+
+class RunPart(Protocol):
+    """What a run has beside its session, such as its branches."""
+
+    def more(self, run: Run, request: PageRequest) -> dict[str, Any]:
+        """What each reply tells of it, by name."""
+        ...
+
+    def close(self) -> None:
+        """Free what it holds; the run is closed."""
+        ...
 
 
 @dataclass
@@ -31,6 +44,7 @@ class Run:
     voided: dict[int, int] = field(default_factory=dict)  # epoch -> first step that was dropped when it began
     trail: Trail = field(default_factory=Trail)
     measured: dict[int, RunOptions] = field(default_factory=dict)
+    parts: list[RunPart] = field(default_factory=list)
     remade: set[int] = field(default_factory=set)  # steps after which all was computed anew, by a replay with the options of then
 
     def __post_init__(self) -> None:
@@ -92,11 +106,13 @@ class Run:
         """The query string that opens this view."""
         return write_query(self.view())
 
-    def more(self, notes_since: int) -> dict[str, Any]:
-        """What only some kinds of run tell: nothing here."""
-        return {}
+    def more(self, request: PageRequest) -> dict[str, Any]:
+        """What beside the frame each reply tells, by name: each part's own."""
+        return {name: value for part in self.parts for name, value in part.more(self, request).items()}
 
     def close(self) -> None:
+        for part in self.parts:
+            part.close()
         self.session.close()
 
     def show(self, at: int) -> None:

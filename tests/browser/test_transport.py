@@ -157,3 +157,35 @@ def test_play_at_the_end_shows_the_run_again(studio: StudioPage) -> None:
     studio.slide("speed", "End")
     studio.until("state", "done")
     assert studio.status("saving") == saving
+
+
+def test_the_palette_finds_and_runs_a_command(studio: StudioPage) -> None:
+    page = studio.page
+    page.locator("#brand").click()
+    page.keyboard.press("/")
+    expect(page.locator("#palette-field")).to_be_focused()
+    page.keyboard.type("step recursion")
+    expect(page.locator("#palette-list li")).to_have_count(2)
+    page.keyboard.press("Enter")
+    studio.at(1)
+    expect(page.locator("#palette")).to_be_hidden()
+    page.keyboard.press("/")
+    page.keyboard.type("layout: solve")
+    page.keyboard.press("Enter")
+    expect(page.locator("#view-compress")).to_be_hidden()
+    page.keyboard.press("v")
+    expect(page.locator("#view-compress")).to_be_visible()
+    page.keyboard.press("/")
+    page.keyboard.type("no such thing")
+    expect(page.locator("#palette .note")).to_be_visible()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    assert studio.step == 1
+
+
+def test_no_two_commands_share_a_key_and_the_help_names_them_all(studio: StudioPage) -> None:
+    studio.page.locator("#brand").click()
+    studio.page.keyboard.press("?")
+    shown = studio.page.locator("#help-keys dd").all_inner_texts()
+    assert len(shown) == len(set(shown)) >= 14
+    assert {"play or pause", "find a command", "next layout: solve, compress, compare"} <= set(shown)

@@ -177,6 +177,25 @@ def test_under_autocast_gradients_are_as_near_as_autocasts_own(mlp_t: bool, mode
         assert errors[0] < 2 * errors[1] + 0.02, (name, errors)
 
 
+@VARIANTS
+def test_in_half_precision_no_cast_of_a_weight_is_saved(mlp_t: bool) -> None:
+    model = small_model(mlp_t=mlp_t, forward_dtype="bfloat16")
+    carry = model.initial_carry(small_batch(8))
+    shapes = {weight.shape for weight in model.net.parameters()}
+    known = {weight.data_ptr() for weight in model.parameters()}
+    for laser, wanted in ((None, True), (compress(model, LaserPolicy(sites={"*": {"enabled": False}}), storage="int8"), False)):
+        casts: set[int] = set()
+
+        def pack(tensor: Tensor, casts: set[int] = casts) -> Tensor:
+            if (tensor.shape in shapes or tensor.shape[::-1] in shapes) and tensor.data_ptr() not in known:
+                casts.add(tensor.data_ptr())
+            return tensor
+
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            supervision_step(model, carry, laser)
+        assert bool(casts) == wanted
+
+
 @MODES
 def test_gradients_of_several_batches_add_up_within_one_step(mode: Any) -> None:
     model = small_model()

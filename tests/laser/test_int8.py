@@ -61,3 +61,11 @@ def test_what_is_not_finite_shows() -> None:
 
 def test_no_rows_give_zeros() -> None:
     assert not bool(int8.outer(torch.zeros(0, 4), torch.zeros(0, 3)).any())
+
+
+def test_short_rows_and_half_precision_are_never_traded_for_eight_bits() -> None:
+    cpu = torch.device("cpu")
+    for dtype in (torch.bfloat16, torch.float16):
+        assert not int8.pays(cpu, dtype, 512)
+    assert not int8.pays(cpu, torch.float32, 128)
+    assert int8.pays(cpu, torch.float32, 512) == torch.cpu._is_vnni_supported()
