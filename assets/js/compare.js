@@ -76,8 +76,8 @@ const comparing = {
     if (!views.shows("compare") || !this.told || !this.about) return;
     const { told, about } = this;
     if (told.answers) {
-      drawBoard($("compare-a"), about.mine, told.answers[0], told.wrong[0], told.cells);
-      drawBoard($("compare-b"), about.puzzle, told.answers[1], told.wrong[1], told.cells);
+      drawAnswer($("compare-a"), about.mine, told.answers[0], told.wrong[0], told.cells);
+      drawAnswer($("compare-b"), about.puzzle, told.answers[1], told.wrong[1], told.cells);
     }
     this.curve($("compare-kl"), store, [[0, ink.text]], Math.max(1e-3, ...[...this.points.values()].map(([kl]) => kl ?? 0)));
     this.curve($("compare-halt"), store, [[1, ink.accent], [2, ink.amber]], 1);
@@ -236,7 +236,7 @@ function boardWords(side, puzzle, answer) {
 }
 
 /** A small board of what the model answers, in given cells too: givens bold, wrong cells red, those that differ between the runs on amber. */
-function drawBoard(canvas, puzzle, answer, wrong, differing) {
+function drawAnswer(canvas, puzzle, answer, wrong, differing) {
   const face = surface(canvas);
   if (!face) return;
   const { context } = face, { width: columns, height: rows, given, cells, symbols, blocks, domain } = puzzle;
