@@ -13,6 +13,7 @@ from laser_studio.laser import find_sites
 from laser_studio.laser.ledger import LedgerLine, SavedBytes, saved_for_backward
 from laser_studio.trm import TRM
 
+MAX_BATCH = 1 << 20
 DEFAULT_BATCH = 64  # puzzles; for checkpoints that do not say what they were trained with
 
 
@@ -35,7 +36,8 @@ class TrainingLedger:
 
     def __init__(self, model: TRM, saved: SavedBytes) -> None:
         self.saved = saved
-        self.batch = int(model.details.get("batch_size", DEFAULT_BATCH))
+        told = model.details.get("batch_size")  # a stranger's file may say anything there
+        self.batch = told if isinstance(told, int) and not isinstance(told, bool) and 1 <= told <= MAX_BATCH else DEFAULT_BATCH
         self._times = self.batch * model.config.graded_applications
         self._itemsize = model.forward_dtype.itemsize
 

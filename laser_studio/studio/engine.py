@@ -32,7 +32,7 @@ SHORTEST_LIFE_SECONDS = 20.0  # an engine that dies sooner is not started again 
 MAX_QUICK_DEATHS = 3
 
 _STOP = "stop"
-FUNCTIONS = ("open", "advance", "command", "tune", "inquire", "python", "leave", "close", "report", "evaluate", "follow")
+FUNCTIONS = ("open", "advance", "command", "tune", "inquire", "bring", "python", "leave", "close", "report", "evaluate", "follow")
 
 
 class Live(Protocol):
@@ -47,6 +47,8 @@ class Live(Protocol):
     def tune(self, data: Any) -> dict[str, Any]: ...
 
     def inquire(self, data: Any) -> dict[str, Any]: ...
+
+    def bring(self, data: Any) -> dict[str, Any]: ...
 
     def python(self, data: Any) -> dict[str, Any]: ...
 
@@ -71,8 +73,10 @@ class EngineProcess:
         device: str = "auto",
         recordings: Sequence[RecordingEntry] = (),
         runs: Path | None = None,
+        uploads: Path | None = None,
+        login: bool = False,
     ) -> None:
-        self._arguments = (tuple(entries), device, tuple(recordings), runs)
+        self._arguments = (tuple(entries), device, tuple(recordings), runs, uploads, login)
         self._guard = threading.Lock()
         self._connection: Connection | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -128,6 +132,10 @@ class EngineProcess:
     def inquire(self, data: Any) -> dict[str, Any]:
         """See `Channel.inquire`."""
         return self._call("inquire", data)
+
+    def bring(self, data: Any) -> dict[str, Any]:
+        """See `Channel.bring`."""
+        return self._call("bring", data)
 
     def python(self, data: Any) -> dict[str, Any]:
         """See `Channel.python`."""
@@ -222,13 +230,21 @@ def leave_cores_free() -> None:
 
 
 def _serve(
-    connection: Connection, entries: Sequence[ModelEntry], device: str, recordings: Sequence[RecordingEntry], runs: Path | None
+    connection: Connection,
+    entries: Sequence[ModelEntry],
+    device: str,
+    recordings: Sequence[RecordingEntry],
+    runs: Path | None,
+    uploads: Path | None,
+    login: bool,
 ) -> None:
     """The child's whole life: import the engine, load the first model, answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle; closing the pipe ends this process
+    from laser_studio.studio.bringing import Bringing
     from laser_studio.studio.channel import Channel
 
-    channel = Channel(Catalogue(entries, device=device, recordings=recordings, runs=runs))
+    catalogue = Catalogue(entries, device=device, recordings=recordings, runs=runs)
+    channel = Channel(catalogue, bringing=Bringing(catalogue, uploads=uploads, login=login))
     sending = threading.Lock()
 
     def tell(number: int | None, answer: Any) -> None:
@@ -255,6 +271,7 @@ def _serve(
             if name in FUNCTIONS:
                 pool.submit(work, number, name, data)
     channel.registry.close_all()
+    channel.bringing.close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # nothing is left to be saved, and torch takes a second or two to be taken down in order

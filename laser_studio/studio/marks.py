@@ -54,9 +54,8 @@ class BreakpointView:
     def text(self) -> str:
         """As a link writes it."""
         parts = [_escaped(self.expression)]
-        parts += [
-            f"{name}={_escaped(str(value))}" for name in ("hits", "log", "name") if (value := getattr(self, name)) not in (1, "1", "")
-        ]
+        given = {"hits": "" if self.hits in (1, "1") else str(self.hits), "log": self.log, "name": self.name}
+        parts += [f"{name}={_escaped(value)}" for name, value in given.items() if value]
         return "~".join(parts + ["once"] * self.once + ["off"] * (not self.enabled))
 
     @classmethod

@@ -91,6 +91,13 @@ def _parameter(data: Any, *_: Any) -> Described | Odd:
     return data
 
 
+def _of_type(make: Any, kind: Any, given: Any, *_: Any) -> Described | Odd:
+    """A tensor with attributes, which are dropped."""
+    if not isinstance(make, _Maker) or not isinstance(kind, _Name) or not isinstance(given, tuple):
+        raise Refused("damaged")
+    return _parameter(make(*given))
+
+
 def _sparse(layout: Any, data: Any, *_: Any) -> Odd:
     # Its indices are never looked at: wrong ones crash the first product.
     parts = data if isinstance(data, tuple) else ()
@@ -133,6 +140,9 @@ _KNOWN: dict[str, Any] = {
     "torch._utils._rebuild_tensor_v3": _Maker(_strided_of_dtype),
     "torch._utils._rebuild_parameter": _Maker(_parameter),
     "torch._utils._rebuild_parameter_with_state": _Maker(_parameter),
+    "torch._tensor._rebuild_from_type_v2": _Maker(_of_type),
+    "torch.Tensor": _Name("type", "Tensor"),
+    "torch.nn.parameter.Parameter": _Name("type", "Parameter"),
     "torch._utils._rebuild_sparse_tensor": _Maker(_sparse),
     "torch._utils._rebuild_meta_tensor_no_storage": _Maker(_meta),
     "torch._utils._rebuild_qtensor": _Maker(lambda *_: Odd("a quantised tensor")),

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 
 from laser_studio.debugger import WatchedRun
+from laser_studio.debugger.training_ledger import DEFAULT_BATCH, TrainingLedger
 from laser_studio.errors import CheckpointError, LaserStudioError, RecordingError, ReportError
 from laser_studio.files import MAX_YAML_BYTES, read_yaml
 from laser_studio.lab.report import load_report
+from laser_studio.laser.ledger import SavedBytes
 from laser_studio.trm import load_checkpoint, save_checkpoint
 from tests.attacks.pickles import Payload
 from tests.debugger.test_recording import put, recorded, rewritten
@@ -108,6 +110,23 @@ def test_config_json(tmp_path: Path, change: Callable[[dict[str, Any]], str], me
     assert message in refused(CheckpointError, lambda: load_checkpoint(tmp_path / "own", device="cpu"), tmp_path)
 
 
+def test_details_are_made_fit_to_show(tmp_path: Path) -> None:
+    """They are anything a stranger likes, and are shown on pages and in terminals."""
+    save_checkpoint(small_model(), tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"details": {"note": ANSI, "list": [{ANSI: "\ud800"}], "café": "☕\ttab"}}))
+    details = load_checkpoint(tmp_path, device="cpu").details
+    assert details["note"] == "?[31mred?[0m\nline" and details["list"] == [{"?[31mred?[0m\nline": "?"}] and details["café"] == "☕\ttab"
+
+
+@pytest.mark.parametrize("told", ["many", [1], {}, None, True, -1, 0, 10**30, 1.5, 32])
+def test_a_batch_size_that_is_none(told: Any) -> None:
+    """A file may say anything; the debugger's ledger counts with it."""
+    model = small_model()
+    model.details["batch_size"] = told
+    assert TrainingLedger(model, SavedBytes(0, {})).batch == (32 if told == 32 else DEFAULT_BATCH)
+
+
 @pytest.mark.parametrize(
     "text", ["[" * 100_000, '{"seq_len": 1e999}', '{"seq_len": true}', '{"seq_len": -4}', "[81]", " " * 300_000, "\x00"]
 )
@@ -117,7 +136,9 @@ def test_dataset_json(tmp_path: Path, text: str) -> None:
     assert "dataset.json" in refused(CheckpointError, lambda: load_checkpoint(file, device="cpu"), tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[" * 100_000, "{}", "[1, 2]", "\x00", '["a", null]'])
+@pytest.mark.parametrize(
+    "text", ["[" * 100_000, "{}", "[1, 2]", "\x00", '["a", null]', json.dumps([ANSI]), '["\\ud800"]', json.dumps(["x" * 301])]
+)
 def test_identifiers_json(tmp_path: Path, text: str) -> None:
     file = write_official(tmp_path / "official", small_model())
     (file.parent / "identifiers.json").write_text(text)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from laser_studio.debugger import Session
+from laser_studio.debugger import Session, state_trail
 from laser_studio.debugger.looking import directions, latents, removals, token_labels, token_probabilities
 from laser_studio.debugger.net_application import NetApplication
 from laser_studio.debugger.stepper import Stepper
@@ -61,6 +61,20 @@ def test_latents_are_norms_and_places_of_the_exact_states(either: TRM, puzzle: P
             before = now
     mean = session.trail.cells("z_H", 9, 10)[0][1][:, 1:3].mean(0)
     assert tuple(mean.tolist()) == pytest.approx(session.frames[9].latent[:2], rel=1e-4)  # the path's place is the cells' mean
+
+
+def test_of_a_long_run_the_newest_updates_are_kept(model: TRM, puzzle: Puzzle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_trail, "_SPARE", 2)
+    monkeypatch.setattr(state_trail, "PROBABILITY_BYTES", 5 * 16 * 6 * 4)  # five updates of 16 cells and 6 tokens
+    monkeypatch.setattr(state_trail, "LATENT_BYTES", 8 * 16 * 4 * 4)
+    monkeypatch.setattr(state_trail, "RETURNS_KEPT", 4)
+    session = Session(model, puzzle, policy=POLICY, beyond=True)
+    session.seek(90)
+    kept = token_probabilities(session, 0).steps
+    assert 5 <= len(kept) <= 6 and kept[-1] == 90 and kept == tuple(range(kept[0], 91, 3))
+    for state in ("z_H", "z_L"):
+        assert 8 <= len(latents(session, 0, state).steps) <= 9
+    assert session.trail.returns(90) and session.trail.returns(60) == ()
 
 
 def test_labels_are_what_the_board_shows(model: TRM, puzzle: Puzzle) -> None:

@@ -17,6 +17,7 @@ import torch
 
 from laser_studio.errors import CheckpointError, HubError
 from laser_studio.hub import HubCheckpoint, HubReference, Progress, fetch, is_reference, look_up, parse, transfer
+from laser_studio.studio import launch
 from laser_studio.trm import load_checkpoint, save_checkpoint
 from tests.hub.server import COMMIT, OLDER, Hub, checksum, serve
 from tests.trm.helpers import small_model, write_official
@@ -295,3 +296,8 @@ def test_the_command_line_shows_size_commit_and_progress(hub: Hub, tmp_path: Pat
     )
     assert unknown.returncode == 2 and unknown.stderr.startswith("error: owner/name has no revision 'nightly'")
     assert len(unknown.stderr.splitlines()) == 1
+
+
+def test_the_app_fetches_before_it_serves(hub: Hub) -> None:
+    with pytest.raises(HubError, match="owner/other is not on the Hub, or it is private"):
+        launch(["hf://owner/other"])

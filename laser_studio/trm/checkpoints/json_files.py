@@ -9,6 +9,7 @@ from typing import Any
 from laser_studio.errors import CheckpointError
 
 _MAX_BYTES = 256 * 1024
+_MAX_NAME = 300  # characters
 _MAX_LIST_BYTES = 64 << 20  # identifiers of ARC with 1,000 augmentations: 876,406 names
 
 
@@ -25,7 +26,18 @@ def read_names(file: Path) -> list[str]:
     record = _parsed(file, _MAX_LIST_BYTES, "so it is no list of tasks")
     if not isinstance(record, list) or not all(isinstance(each, str) for each in record):
         raise CheckpointError(f"{file.name} is not a JSON list of names: use the file as it was written")
+    if not all(len(each) <= _MAX_NAME and each.isprintable() for each in record):
+        raise CheckpointError(f"{file.name} holds names that cannot be shown: use the file as it was written")
     return record
+
+
+def plain(value: Any) -> Any:
+    """A JSON value whose texts are fit to show: no escape codes, no halves of characters."""
+    if isinstance(value, str):
+        return "".join(char if char.isprintable() or char in "\n\t" else "?" for char in value)
+    if isinstance(value, dict):
+        return {plain(key): plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list) else value
 
 
 def _parsed(file: Path, most: int, otherwise: str) -> Any:

@@ -13,7 +13,7 @@ from safetensors.torch import save as save_safetensors
 
 from laser_studio.errors import CheckpointError
 from laser_studio.files import atomic_path
-from laser_studio.trm.checkpoints.json_files import read_json
+from laser_studio.trm.checkpoints.json_files import plain, read_json
 from laser_studio.trm.checkpoints.loaded import Loaded, agreed, make_config
 from laser_studio.trm.checkpoints.payload import Payload, read_rows
 from laser_studio.trm.checkpoints.places import CONFIG_FILE, OFFICIAL_CONFIG_FILE, WEIGHTS_FILE
@@ -82,4 +82,4 @@ def read_own(file: Path, payload: Payload, seq_len: int | None) -> Loaded:
         if tensor.is_meta and key != EMBEDDING:  # wide layers are read whole, of a large puzzle embedding rows are chosen later
             tensors[key] = read_rows(file, key)
     original = {key: key for key in tensors}
-    return Loaded(config, tensors, {"source": "laser-studio", **details, "file": file.name}, original)
+    return Loaded(config, tensors, {"source": "laser-studio", **plain(details), "file": file.name}, original)
