@@ -73,7 +73,7 @@ def pictures(out: Path) -> None:
     with studio_and_browser(out) as (url, browser):
         context = browser.new_context(viewport={"width": 1280, "height": 800}, color_scheme="light")
         page = context.new_page()
-        show(page, url, f"{query}&watch=residual&mark=40~solved, at rest&break=unsolved", 0, ("findings",))
+        show(page, url, f"{query}&watch=confidence(1, 6)&watch=residual&mark=40~at rest&break=unsolved", 0, ("findings",))
         page.click("#play")
         expect(page.locator("#status")).to_have_attribute("data-step", "90", timeout=60_000)
         page.locator("#board .cell").nth(CELL).click()
@@ -87,7 +87,7 @@ def pictures(out: Path) -> None:
         page.locator("#views input[value=compare]").check(force=True)
         page.select_option("#compare-with", index=1)
         page.wait_for_function("document.getElementById('compare-rows').childElementCount > 0", timeout=60_000)
-        page.wait_for_timeout(4_000)
+        page.wait_for_timeout(12_000)  # the curves are filled in while the page rests
         picture(page, out / "tutorial-compare.png")
 
 
