@@ -166,7 +166,7 @@ const comparing = {
       say($(`compare-${id}`), step === null ? "not yet" : `t ${step}`);
       $(`compare-${id}`).disabled = step === null;
     }
-    say($("compare-cells"), told.cells.length ? `${told.cells.length} cell${told.cells.length > 1 ? "s" : ""} differ` : "same answer");
+    say($("compare-cells"), !told.cells.length ? "same answer" : told.cells.length > 1 ? `${told.cells.length} cells differ` : "1 cell differs");
     say($("compare-kl-now"), told.kl === null ? NONE : told.kl === 0 ? "0" : told.kl < 1e-4 ? told.kl.toExponential(1) : fixed(told.kl, 4));
     say($("compare-halt-a"), fixed(told.halting[0], 2));
     say($("compare-halt-b"), fixed(told.halting[1], 2));

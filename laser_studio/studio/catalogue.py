@@ -40,6 +40,7 @@ RECORDING_START = b'{"format":"laser-studio-recording"'  # as `debugger.recordin
 FIRST_DIFFICULTY: Difficulty = "medium"
 FAILS = "fails"  # offered beside the difficulties: what the model is known to fail
 MAX_FAILURES = 200  # offered of one model
+MAX_BROUGHT = 8  # models brought by pages, kept in memory; a newcomer takes the place of the oldest
 MAX_TRAINED = 16  # models of training runs offered at once, those asked for last
 
 
@@ -96,6 +97,7 @@ class Catalogue:
         self.device = device
         self.runs = runs  # folder of the training page's runs, whose models are offered when they are asked for
         self._trained: list[str] = []
+        self._brought: list[str] = []
         self._guard = threading.Lock()
         self._shelves = {name: _Shelf() for name in self.entries}
         self._reports: dict[str, Report | None] = {}
@@ -133,6 +135,25 @@ class Catalogue:
             self.entries = {key: one for key, one in self.entries.items() if key not in gone} | {name: entry}
         return True
 
+    def bring(self, name: str, model: TRM) -> str:
+        """Offer a model that is in memory already; the name it gets. Raises `StudioError` where no puzzle here fits it."""
+        details = model.details
+        task = _task(details) or guess_task(model.config.seq_len, model.config.vocab_size)
+        if task is None:
+            raise StudioError(_no_puzzles(clean(name), model))
+        with self._guard:
+            base, number = clean(name)[:40], 2
+            while name in self.entries or name in self.recordings:
+                name, number = f"{base} ({number})", number + 1
+            self._brought = [*self._brought, name]
+            gone, self._brought = self._brought[:-MAX_BROUGHT], self._brought[-MAX_BROUGHT:]
+            size = sum(parameter.numel() * parameter.element_size() for parameter in model.parameters())
+            entry = ModelEntry(name, Path(), _label(name, details, size), task)
+            self._shelves = {key: shelf for key, shelf in self._shelves.items() if key not in gone} | {name: _Shelf(model)}
+            self.entries = {key: one for key, one in self.entries.items() if key not in gone} | {name: entry}
+            self._reports |= {name: None}
+        return name
+
     def load(self, name: str) -> TRM:
         """The model of that name, loaded at the first call. Raises `LaserStudioError`."""
         entry = self.entries.get(name)
@@ -168,8 +189,7 @@ class Catalogue:
         model = self.load(name)
         guessed = _task(model.details) or guess_task(model.config.seq_len, model.config.vocab_size)
         if guessed is None:
-            size = f"{model.config.vocab_size} tokens" + (f" and {model.config.seq_len} cells" if model.config.seq_len else "")
-            raise StudioError(f"{name}: no kind of puzzle here has {size}, so there is nothing to run it on")
+            raise StudioError(_no_puzzles(name, model))
         return guessed
 
     def puzzles(self, name: str) -> tuple[Puzzle, ...]:
@@ -275,6 +295,11 @@ class Catalogue:
     def domain(self, name: str) -> Domain:
         """The kind of puzzle a model was trained on."""
         return get_domain(self.task(name)[0])
+
+
+def _no_puzzles(name: str, model: TRM) -> str:
+    size = f"{model.config.vocab_size} tokens" + (f" and {model.config.seq_len} cells" if model.config.seq_len else "")
+    return f"{name}: no kind of puzzle here has {size}, so there is nothing to run it on"
 
 
 @lru_cache(maxsize=16)

@@ -15,6 +15,7 @@ from typing import Any
 from laser_studio.errors import LaserStudioError, RecordingError
 from laser_studio.studio.answer import answer
 from laser_studio.studio.batches import Batches
+from laser_studio.studio.bringing import Bringing
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.controls import TrackerView
 from laser_studio.studio.evaluations import Evaluations
@@ -55,13 +56,14 @@ LEFT_SECONDS = 20.0  # a run whose page has gone waits this long for it to come 
 class Channel:
     """The functions a page may call. Each takes one JSON value and returns one; none raises."""
 
-    def __init__(self, catalogue: Catalogue, registry: Registry[Run] | None = None) -> None:
+    def __init__(self, catalogue: Catalogue, registry: Registry[Run] | None = None, *, bringing: Bringing | None = None) -> None:
         self.catalogue = catalogue
         self.registry: Registry[Run] = registry if registry is not None else Registry()
         self.evaluations = Evaluations(catalogue)
         self.results = Results()
         self.shelf = Shelf(catalogue, self.results)
         self.batches = Batches(catalogue, self.shelf, self.results)
+        self.bringing = bringing or Bringing(catalogue)
 
     def open(self, data: Any) -> dict[str, Any]:
         """A run for the view of a link, at its first frame (the page travels on to the link's step), or the one a page had before."""
@@ -86,6 +88,10 @@ class Channel:
     def python(self, data: Any) -> dict[str, Any]:
         """The view as a Python script."""
         return answer(lambda: self._python(read_request(PythonRequest, data)))
+
+    def bring(self, data: Any) -> dict[str, Any]:
+        """A model that the page brings; see `bringing`."""
+        return answer(lambda: self.bringing.do(data))
 
     def leave(self, data: Any) -> dict[str, Any]:
         """The page goes away; its run is freed soon, unless it comes back."""

@@ -33,20 +33,9 @@ MAX_QUICK_DEATHS = 3
 
 _STOP = "stop"
 FUNCTIONS = (
-    "open",
-    "advance",
-    "command",
-    "tune",
-    "inquire",
-    "python",
-    "leave",
-    "close",
-    "report",
-    "evaluate",
-    "follow",
-    "puzzles",
-    "batch",
-)
+    "open", "advance", "command", "tune", "inquire", "bring", "python", "leave", "close", "report", "evaluate", "follow",
+    "puzzles", "batch",
+)  # fmt: skip
 
 
 class Live(Protocol):
@@ -61,6 +50,8 @@ class Live(Protocol):
     def tune(self, data: Any) -> dict[str, Any]: ...
 
     def inquire(self, data: Any) -> dict[str, Any]: ...
+
+    def bring(self, data: Any) -> dict[str, Any]: ...
 
     def python(self, data: Any) -> dict[str, Any]: ...
 
@@ -89,9 +80,11 @@ class EngineProcess:
         device: str = "auto",
         recordings: Sequence[RecordingEntry] = (),
         runs: Path | None = None,
+        uploads: Path | None = None,
+        login: bool = False,
         sources: Sequence[SourceEntry] = (),
     ) -> None:
-        self._arguments = (tuple(entries), device, tuple(recordings), runs, tuple(sources))
+        self._arguments = (tuple(entries), device, tuple(recordings), runs, uploads, login, tuple(sources))
         self._guard = threading.Lock()
         self._connection: Connection | None = None
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -147,6 +140,10 @@ class EngineProcess:
     def inquire(self, data: Any) -> dict[str, Any]:
         """See `Channel.inquire`."""
         return self._call("inquire", data)
+
+    def bring(self, data: Any) -> dict[str, Any]:
+        """See `Channel.bring`."""
+        return self._call("bring", data)
 
     def python(self, data: Any) -> dict[str, Any]:
         """See `Channel.python`."""
@@ -254,13 +251,17 @@ def _serve(
     device: str,
     recordings: Sequence[RecordingEntry],
     runs: Path | None,
+    uploads: Path | None,
+    login: bool,
     sources: Sequence[SourceEntry],
 ) -> None:
     """The child's whole life: import the engine, load the first model, answer requests until the pipe is closed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C is the parent's to handle; closing the pipe ends this process
+    from laser_studio.studio.bringing import Bringing
     from laser_studio.studio.channel import Channel
 
-    channel = Channel(Catalogue(entries, device=device, recordings=recordings, runs=runs, sources=sources))
+    catalogue = Catalogue(entries, device=device, recordings=recordings, runs=runs, sources=sources)
+    channel = Channel(catalogue, bringing=Bringing(catalogue, uploads=uploads, login=login))
     sending = threading.Lock()
 
     def tell(number: int | None, answer: Any) -> None:
@@ -287,6 +288,7 @@ def _serve(
             if name in FUNCTIONS:
                 pool.submit(work, number, name, data)
     channel.registry.close_all()
+    channel.bringing.close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)  # nothing is left to be saved, and torch takes a second or two to be taken down in order

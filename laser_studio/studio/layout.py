@@ -14,7 +14,7 @@ import gradio as gr
 
 from laser_studio.assets import asset_path
 from laser_studio.settings import SettingInfo
-from laser_studio.studio import panels, panels_branches, panels_deeper, panels_travel
+from laser_studio.studio import panels, panels_branches, panels_deeper, panels_models, panels_travel
 from laser_studio.studio.catalogue import DIFFICULTY_NAMES, FAILS, FIRST_DIFFICULTY, Catalogue
 from laser_studio.studio.engine import Live
 from laser_studio.studio.links import CONTROLS
@@ -25,14 +25,14 @@ SCRIPTS = (
     "base.js", "commands.js", "columns.js", "samples.js", "store.js", "board.js", "watched.js", "recursion.js", "plots.js",
     "fidelity.js", "memory.js",
     "halting.js", "latents.js", "spectrum.js", "basis.js", "panels.js", "timeline.js", "goto.js",
-    "tabs.js", "views.js", "inquire.js", "palette.js", "travel.js", "expressions.js", "breakpoints.js", "watches.js", "bookmarks.js",
-    "inside.js", "cells.js", "puzzles.js",
+    "tabs.js", "views.js", "inquire.js", "palette.js", "models.js", "travel.js", "expressions.js", "breakpoints.js", "watches.js",
+    "bookmarks.js", "inside.js", "cells.js", "puzzles.js",
     "branches.js", "compare.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
     "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "directionsview.js",
     "studio.js",
 )  # fmt: skip
-STYLES = ("studio.css", "travel.css", "branches.css", "deeper.css", "puzzles.css")
+STYLES = ("studio.css", "models.css", "travel.css", "branches.css", "deeper.css", "puzzles.css")
 SPEED_DEFAULT, SPEED_MAX = 15, 60  # steps per second; the top of the slider means "as fast as it goes"
 
 # No font is fetched: these are the names of what is installed.
@@ -63,7 +63,10 @@ def theme() -> gr.themes.Base:
 
 def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
     """The page, not yet served."""
-    with gr.Blocks(title="LASER Studio", analytics_enabled=False, fill_width=True) as page, gr.Column(elem_id="page"):
+    with (
+        gr.Blocks(title="LASER Studio", analytics_enabled=False, fill_width=True, delete_cache=(600, 3_600)) as page,
+        gr.Column(elem_id="page"),
+    ):
         with gr.Row(elem_id="topbar"):
             _panel(panels.LOGO, "brand-block")
             model = gr.Dropdown(
@@ -75,6 +78,7 @@ def build_page(catalogue: Catalogue, channel: Live) -> gr.Blocks:
                 interactive=True,
                 filterable=False,
             )
+            _panel(panels_models.OPENER, "open-model-block")
             difficulty = gr.Dropdown(
                 [*DIFFICULTY_NAMES, FAILS],
                 value=FIRST_DIFFICULTY,
@@ -175,6 +179,9 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def inquire_run(data: Any) -> dict[str, Any]:
         return channel.inquire(data)
 
+    def bring_model(data: Any) -> dict[str, Any]:
+        return channel.bring(data)
+
     def python_run(data: Any) -> dict[str, Any]:
         return channel.python(data)
 
@@ -187,7 +194,7 @@ def _served(channel: Live) -> list[Callable[[Any], dict[str, Any]]]:
     def close_run(data: Any) -> dict[str, Any]:
         return channel.close(data)
 
-    return [open_run, advance_run, command_run, tune_run, inquire_run, python_run, ask_puzzles, leave_run, close_run]
+    return [open_run, advance_run, command_run, tune_run, inquire_run, bring_model, python_run, ask_puzzles, leave_run, close_run]
 
 
 def _panel(html: str, elem_id: str) -> gr.HTML:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 import time
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 from laser_studio.studio import quick_gradio
+from laser_studio.studio.bringing import MAX_BYTES
 from laser_studio.studio.catalogue import Catalogue, find_models, find_recordings
 from laser_studio.studio.engine import EngineProcess
 from laser_studio.studio.registry import StudioError
@@ -17,6 +20,7 @@ from laser_studio.studio.shelf import find_sources
 from laser_studio.studio.trainings import DEFAULT_FOLDER, Trainings
 
 FIRST_PORT, PORTS_TRIED = 7860, 40
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def serve(
@@ -39,7 +43,9 @@ def serve(
     catalogue = Catalogue(models, device=device, recordings=recordings, sources=sources)
     chosen = choose_port(host, port)
     trainings = Trainings(runs or DEFAULT_FOLDER, device=device)
-    engine = EngineProcess(models, device=device, recordings=recordings, runs=trainings.folder, sources=sources)
+    own = host in LOOPBACK and not share  # nobody but who started it reaches the page
+    uploads = Path(os.environ.setdefault("GRADIO_TEMP_DIR", str(Path(tempfile.gettempdir()) / f"laser-studio-uploads-{os.getpid()}")))
+    engine = EngineProcess(models, device=device, recordings=recordings, runs=trainings.folder, uploads=uploads, login=own, sources=sources)
     engine.start()  # first of all: torch is loaded there while Gradio is loaded here
     quick_gradio.prepare()
 
@@ -73,7 +79,7 @@ def serve(
                 ssr_mode=False,
                 footer_links=[],
                 allowed_paths=None,
-                max_file_size="1mb",  # nothing is uploaded
+                max_file_size=MAX_BYTES,
                 state_session_capacity=1_000,
                 favicon_path=str(layout.favicon()),
                 theme=layout.theme(),
@@ -98,6 +104,8 @@ def serve(
         page.close(verbose=False)
         trainings.close()
         engine.stop()
+        if uploads.name.startswith("laser-studio-uploads-"):
+            shutil.rmtree(uploads, ignore_errors=True)
     return url
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from laser_studio.errors import CompressionError
 from laser_studio.trm.config import TRMConfig
 
 CosSin = tuple[Tensor, Tensor]
@@ -234,7 +235,7 @@ class Block(nn.Module):
     def stages(self, rope: CosSin | None) -> tuple[ResidualStage, ResidualStage]:
         """The block as two stages; applied in turn they give what `forward` gives."""
         if self.is_mixer and self.norms_features:
-            raise NotImplementedError('a mixer that norms over features is no residual stage: compress it in mode "linear"')
+            raise CompressionError('a mixer that norms over features cannot be rebuilt as residual stages: use mode="linear"')
         if self.is_mixer:
             mixing = ResidualStage(self.mlp_t.gate_up_proj, self.mlp_t.gated, self.mlp_t.down_proj, self.eps, across=True)
         else:

@@ -76,6 +76,8 @@ def replaced(config: TRMConfig, states: States, new: Tensor, l: int | Literal["H
 
 def changed(config: TRMConfig, states: States, which: Literal["H", "L"], value: Tensor) -> States:
     """The states with z_H or z_L set from outside; singlez has one state, of hier6 the first low state takes up the change of the sum."""
+    if value is (states.z_H if which == "H" else states.z_L):
+        return states
     if config.variant == "singlez":
         return States(value, value)
     if which == "H":

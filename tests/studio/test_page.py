@@ -10,7 +10,7 @@ import pytest
 
 from laser_studio.assets import asset_path
 from laser_studio.settings import SettingInfo
-from laser_studio.studio import panels, panels_branches, panels_deeper, panels_travel, quick_gradio
+from laser_studio.studio import panels, panels_branches, panels_deeper, panels_models, panels_travel, quick_gradio
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.channel import Channel
 from laser_studio.studio.links import CONTROLS
@@ -25,7 +25,7 @@ FIXED_IDS = [
 HTML = {name: text for name, text in vars(panels).items() if name.isupper() and isinstance(text, str)}
 # What stands within a panel of `panels` is there already.
 HTML |= {"SOLVE": panels_deeper.SOLVE, "COMPARE": panels_branches.COMPARE}
-HTML |= {"INSIDE": panels_travel.INSIDE, "TRAVEL": panels_travel.TRANSPORT}
+HTML |= {"INSIDE": panels_travel.INSIDE, "TRAVEL": panels_travel.TRANSPORT, "MODELS": panels_models.OPENER}
 
 
 class Ids(HTMLParser):

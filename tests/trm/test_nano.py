@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from laser_studio.debugger import Session
-from laser_studio.laser import LaserPolicy
+from laser_studio.errors import CompressionError
+from laser_studio.laser import LaserPolicy, compress
 from laser_studio.puzzles import get_domain, load_puzzles
 from laser_studio.trm import CheckpointNeeds, load_checkpoint, save_checkpoint
 from tests.trm.references import Reference, nano_step, turns_by_place, turns_by_row_and_column
@@ -178,6 +179,17 @@ def test_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     names = " ".join(need.name for need in caught.value.needs)
     assert names == "H_cycles L_cycles halt_max_steps num_heads pos_encodings puzzle_emb_len"
     assert load_checkpoint(tmp_path, device="cpu", assume="official").config.prefix_len == 16
+
+
+def test_a_late_mixer_is_compressed_site_by_site_only(tmp_path: Path) -> None:
+    torch.save(lightning(nano_weights(mixer=True), use_mlp=True), tmp_path / "last.ckpt")
+    model = load_checkpoint(tmp_path, device="cpu", assume="official")
+    batch = {"inputs": torch.ones(1, CELLS, dtype=torch.long), "puzzle_identifiers": torch.zeros(1, dtype=torch.long)}
+    with pytest.raises(CompressionError, match='use mode="linear"'), compress(model.net, LaserPolicy(rank="50%"), mode="block"):
+        model(model.initial_carry(batch), batch)
+    with compress(model.net, LaserPolicy(rank="50%"), mode="linear"):
+        model(model.initial_carry(batch), batch)[1].logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.net.parameters())
 
 
 def test_relatives_that_do_otherwise_are_refused(tmp_path: Path) -> None:

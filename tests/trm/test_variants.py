@@ -5,14 +5,14 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
 import yaml
 from torch import Tensor
 
-from laser_studio.debugger import Measures, Session
+from laser_studio.debugger import ChangeState, Measures, Planned, Session
 from laser_studio.debugger.looking import directions, removals
 from laser_studio.debugger.mixing import mixing
 from laser_studio.debugger.net_application import NetApplication
@@ -283,6 +283,25 @@ def test_a_debugging_session(variant: str) -> None:
     again.seek(per_step + 2)
     state = session.restore(per_step + 2)
     assert torch.equal(state.z_H, again.restore(per_step + 2).z_H)
+
+
+@pytest.mark.parametrize("variant", STEPS)
+@pytest.mark.parametrize("state", ["H", "L"])
+def test_interventions(variant: str, state: Literal["H", "L"]) -> None:
+    model, puzzle, policy = puzzle_model(variant), load_puzzles("sudoku-6x6")[0], LaserPolicy(rank="50%")
+
+    def run(*changes: ChangeState) -> Session:
+        session = Session(model, puzzle, policy=policy, seed=0, course=[Planned(5, change) for change in changes])
+        session.seek(12)
+        return session
+
+    plain, idle = run(), run(ChangeState(state=state, change="noise", size=0.0))
+    noisy = run(ChangeState(state=state, change="noise", size=0.3))
+    for step in (5, 6, 8, 12):
+        exact = plain.restore(step)
+        assert torch.equal(idle.restore(step).z_H, exact.z_H) and torch.equal(idle.restore(step).z_L, exact.z_L)
+        same_so_far = torch.equal(noisy.restore(step).z_L, exact.z_L) and torch.equal(noisy.restore(step).z_H, exact.z_H)
+        assert same_so_far == (step == 5)
 
 
 @pytest.mark.parametrize("variant", STEPS)
