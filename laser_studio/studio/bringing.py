@@ -57,6 +57,11 @@ class _Waiting:
     source: str
     upload: Upload | None = None
 
+    @property
+    def name(self) -> str:
+        """What the model is called here: a repository of the Hub, or a file."""
+        return self.path.name if self.upload is not None else "/".join(self.source.removeprefix("hf://").split("/")[:2])
+
 
 class _StoppedError(Exception):
     """The page does not want this download any more."""
@@ -194,7 +199,7 @@ class Bringing:
                 _forget(waiting)
 
     def _offer(self, waiting: _Waiting, model: TRM) -> dict[str, Any]:
-        name = self.catalogue.bring(waiting.path.name, model)
+        name = self.catalogue.bring(waiting.name, model)
         config = model.config
         return {
             "name": name,

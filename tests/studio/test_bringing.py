@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from laser_studio.studio.bringing import MAX_WAITING, Bringing, _reference, read_answer
 from laser_studio.studio.catalogue import Catalogue
 from laser_studio.studio.channel import Channel
+from tests.hub.server import COMMIT, Hub, serve
 
 OFFICIAL = Path(__file__).parent.parent / "data" / "conformance" / "mlp_t"
 
@@ -142,3 +145,44 @@ def test_references_as_people_write_them() -> None:
 def test_answers_become_values() -> None:
     given = {"3": 3, " 2.5 ": 2.5, "yes": True, "False": False, "rope": "rope", "inf": "inf"}
     assert {text: read_answer(text) for text in given} == given
+
+
+@pytest.fixture
+def hub(small_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """owner/name with the small model, served on this machine; the user's cache and login are out of reach."""
+    files = {name: (small_checkpoint / name).read_bytes() for name in ("model.safetensors", "config.json")}
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no token"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with serve({COMMIT: files}) as served:
+        monkeypatch.setenv("HF_ENDPOINT", served.endpoint)
+        yield served
+
+
+def followed(bringing: Bringing, job: str, **values: Any) -> dict[str, Any]:
+    until = time.monotonic() + 60
+    while (told := ask(bringing, "follow", job=job, **values))["state"] == "running" and time.monotonic() < until:
+        time.sleep(0.02)
+    return told
+
+
+def test_a_model_of_the_hub_is_looked_up_fetched_and_offered(bringing: Bringing, hub: Hub) -> None:
+    found = ask(bringing, "look", reference="https://huggingface.co/owner/name")
+    assert found["file"] == "model.safetensors" and found["beside"] == ["config.json"] and found["commit"] == COMMIT
+    assert found["missing"] and found["pinned"] == f"hf://owner/name/model.safetensors@{COMMIT}"
+    told = followed(bringing, ask(bringing, "fetch", pinned=found["pinned"])["job"])
+    assert told["state"] == "done" and told["done"] == told["total"] > 0 and told["result"]["name"] == "owner/name"
+    assert told["result"]["facts"]["from"] == found["pinned"]
+    assert bringing.catalogue.offers("owner/name")
+    assert ask(bringing, "look", reference="owner/name")["missing"] == ""  # the cache has it now
+
+
+def test_a_download_is_stopped_and_fails_in_words(bringing: Bringing, hub: Hub) -> None:
+    assert "owner/other is not on the Hub" in ask(bringing, "look", reference="hf://owner/other")["error"]
+    pinned = ask(bringing, "look", reference="hf://owner/name")["pinned"]
+    hub.status = 429
+    told = followed(bringing, ask(bringing, "fetch", pinned=pinned)["job"])
+    assert told["state"] == "error" and told["problem"] and "Traceback" not in told["problem"]
+    hub.status = 0
+    told = followed(bringing, ask(bringing, "fetch", pinned=pinned)["job"], stop=True)
+    assert told["state"] in ("stopped", "done")  # the file is small: it may have come before the stop
