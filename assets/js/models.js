@@ -135,6 +135,13 @@ const models = {
     notify(`${result.name}: ${facts.format}, width ${facts.width}, ${facts.cycles}, ${compact(facts.parameters)} weights.${warned}`, { lasting: warned !== "" });
   },
 
+  /** A model named at the start leaves questions open. */
+  question(reply) {
+    this.open();
+    this.asks(reply);
+    if (reply.needs.some((need) => need.name === "task")) this.fail(reply.error); // an ARC model: it says what its tasks are
+  },
+
   asks({ needs, token, file }) {
     this.token = token;
     say($("models-asks"), `${file} does not tell ${needs.length === 1 ? "this" : "these"}; the values of the official code are filled in.`);

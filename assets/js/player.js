@@ -168,7 +168,8 @@ const player = {
       this.failure = reply.error;
       this.expired ||= Boolean(reply.expired);
       drawStatus();
-      notify(reply.error, { reload: this.expired, lasting: true });
+      if (reply.needs) models.question(reply);
+      else notify(reply.error, { reload: this.expired, lasting: true });
       return;
     }
     this.failure = null;

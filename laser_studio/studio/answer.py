@@ -21,7 +21,8 @@ def answer(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     except LaserStudioError as problem:
         # A message may repeat what was sent.
         text = "".join(character if character.isprintable() else "?" for character in str(problem)[:MAX_MESSAGE])
-        return {"error": text, "expired": isinstance(problem, StudioError) and problem.expired}
+        told = getattr(problem, "told", {})  # what the page needs to do something about it
+        return {"error": text, "expired": isinstance(problem, StudioError) and problem.expired, **told}
     except MemoryError:
         return {"error": "the machine ran out of memory: restart the run, or choose a smaller model", "expired": False}
     except Exception:

@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,7 +60,15 @@ class _Waiting:
     @property
     def name(self) -> str:
         """What the model is called here: a repository of the Hub, or a file."""
-        return self.path.name if self.upload is not None else "/".join(self.source.removeprefix("hf://").split("/")[:2])
+        return "/".join(self.source.removeprefix("hf://").split("/")[:2]) if self.source.startswith("hf://") else self.path.name
+
+
+class UnansweredError(StudioError):
+    """A model cannot be opened until its file's open questions are answered; told: what the page asks with."""
+
+    def __init__(self, message: str, told: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.told = told
 
 
 class _StoppedError(Exception):
@@ -149,6 +157,20 @@ class Bringing:
         work: dict[str, Any] = {"look": self.look, "fetch": self.fetch, "follow": self.follow, "sent": self.sent, "answer": self.answer}
         return work[name](read_request(kind, given))
 
+    def load(self, name: str) -> TRM:
+        """A model of the catalogue. Raises `UnansweredError` where its file leaves questions open, and `LaserStudioError`."""
+        try:
+            return self.catalogue.load(name)
+        except CheckpointError as problem:
+            if not (needs := getattr(problem, "needs", ())):
+                raise
+            waiting = _Waiting(self.catalogue.entries[name].path, "named at the start")
+            raise UnansweredError(str(problem), self._questions(waiting, needs)) from None
+
+    def _questions(self, waiting: _Waiting, needs: Sequence[Any]) -> dict[str, Any]:
+        asked = [{"name": one.name, "why": one.why, "proposed": one.proposed, "choices": list(one.choices)} for one in needs]
+        return {"needs": asked, "token": self._keep(waiting), "file": clean(waiting.name)}
+
     def close(self) -> None:
         """Stop all downloads and delete every file that is kept."""
         for job in self._jobs.values():
@@ -188,7 +210,7 @@ class Bringing:
             return self._offer(waiting, model)
         except CheckpointNeeds as needs:
             done = False
-            return {"needs": [_asked(need) for need in needs.needs], "token": self._keep(waiting), "file": clean(waiting.path.name)}
+            return self._questions(waiting, needs.needs)
         except CheckpointError as problem:
             if not keep or not assume:
                 raise
@@ -242,10 +264,6 @@ def _reference(text: str) -> str:
     # A page of one file: owner/name/blob/REVISION/FILE, or resolve.
     page = re.fullmatch(r"hf:/+([^/]+/[^/]+)/(?:blob|resolve|tree)/([^/]+)(/.+?)?(?:\?.*)?", text)
     return f"hf://{page[1]}{page[3] or ''}@{page[2]}" if page else text
-
-
-def _asked(need: Any) -> dict[str, Any]:
-    return {"name": need.name, "why": need.why, "proposed": need.proposed, "choices": list(need.choices)}
 
 
 def _forget(waiting: _Waiting) -> None:

@@ -177,7 +177,7 @@ class Channel:
         if name in self.catalogue.recordings:
             read = self._read(name)
             return read, notices + put_marks(view.marks, read.session)
-        model = self.catalogue.load(name)
+        model = self.bringing.load(name)
         puzzle_id = view.puzzle
         try:
             puzzle = self.catalogue.puzzle(name, puzzle_id) if puzzle_id is not None else None

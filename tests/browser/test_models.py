@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,3 +56,18 @@ def test_a_reference_that_is_none_says_so(open_page: Callable[..., Page], studio
     expect(studio.page.locator("#models-problem")).to_contain_text("cannot be looked up", timeout=20_000)
     studio.page.keyboard.press("Escape")
     expect(studio.page.locator("#models")).to_be_hidden()
+
+
+def test_a_model_named_at_the_start_asks_for_what_it_does_not_tell(
+    open_page: Callable[..., Page], start_studio: Callable[..., str], tmp_path: Path
+) -> None:
+    weights = shutil.copy(OFFICIAL / "step_100", tmp_path / "step_100")  # without its configuration
+    url = start_studio("--checkpoint", str(weights))
+    studio = StudioPage.opened(open_page, url)
+    studio.choose("model", "step_100")
+    page = studio.page
+    expect(page.locator("#models-asks")).to_contain_text("step_100 does not tell these", timeout=20_000)
+    page.click("#models-needs button")
+    studio.until_script("window.laserStudio.ready && document.querySelectorAll('#board .cell').length === 81")
+    studio.click("step")
+    studio.at(1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from laser_studio.studio.bringing import MAX_WAITING, Bringing, _reference, read_answer
-from laser_studio.studio.catalogue import Catalogue
+from laser_studio.studio.catalogue import Catalogue, ModelEntry
 from laser_studio.studio.channel import Channel
 from tests.hub.server import COMMIT, Hub, serve
 
@@ -186,3 +186,18 @@ def test_a_download_is_stopped_and_fails_in_words(bringing: Bringing, hub: Hub) 
     hub.status = 0
     told = followed(bringing, ask(bringing, "fetch", pinned=pinned)["job"], stop=True)
     assert told["state"] in ("stopped", "done")  # the file is small: it may have come before the stop
+
+
+def test_a_model_named_at_the_start_asks_on_the_page(catalogue: Catalogue, uploads: Path) -> None:
+    weights = next(OFFICIAL.glob("step_*"))
+    alone = shutil.copy(weights, uploads / "step_100")  # without its configuration
+    catalogue.entries["official"] = ModelEntry("official", Path(alone), "official")
+    catalogue._shelves["official"] = type(catalogue._shelves["small"])()
+    channel = Channel(catalogue)
+    asked = channel.open({"query": "?model=official"})
+    assert "H_cycles" in asked["error"] and {"H_cycles", "L_cycles"} <= {need["name"] for need in asked["needs"]}
+    assume = {need["name"]: str(need["proposed"]) for need in asked["needs"]}
+    found = channel.bring({"name": "answer", "token": asked["token"], "assume": assume})
+    assert found["name"] == "step_100" and Path(alone).is_file()
+    assert channel.open({"query": "?model=step_100"})["model"]["name"] == "step_100"
+    channel.registry.close_all()
