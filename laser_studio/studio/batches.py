@@ -18,7 +18,7 @@ from laser_studio.settings import setting, settings
 from laser_studio.studio.catalogue import Catalogue, clean
 from laser_studio.studio.controls import TrackerView, changed
 from laser_studio.studio.registry import StudioError
-from laser_studio.studio.requests import UNKNOWN, read_request
+from laser_studio.studio.requests import chosen, read_request
 from laser_studio.studio.results import Results
 from laser_studio.studio.shelf import Shelf, SourcesRequest
 
@@ -91,13 +91,7 @@ class Batches:
 
     def answer(self, data: Any) -> dict[str, Any]:
         """What a page asks: `ask` is opening, start or follow."""
-        if not isinstance(data, dict):
-            raise StudioError(UNKNOWN)
-        given = dict(data)
-        asked = _ASKED.get(str(given.pop("ask", ""))[:20])
-        if asked is None:
-            raise StudioError(UNKNOWN)
-        request, work = asked
+        (request, work), given = chosen(data, "ask", _ASKED)
         return work(self, read_request(request, given))
 
     def opening(self, request: OpeningRequest) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import math
 import re
 import secrets
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from laser_studio.errors import CheckpointError, LaserStudioError
 from laser_studio.studio.bring_requests import AnswerRequest, FetchRequest, FollowRequest, LookRequest, SentRequest
 from laser_studio.studio.catalogue import Catalogue, clean
 from laser_studio.studio.registry import StudioError
-from laser_studio.studio.requests import UNKNOWN, read_request
+from laser_studio.studio.requests import chosen, read_request
 from laser_studio.untrusted.upload import BESIDE, MAX_UPLOAD, Upload, accept_upload
 
 if TYPE_CHECKING:
@@ -32,9 +32,6 @@ log = logging.getLogger(__name__)
 MAX_BYTES = MAX_UPLOAD  # of what a page may send or have fetched; larger ones are named when the studio is started
 MAX_JOBS, KEPT_JOBS = 4, 20
 MAX_WAITING = 8  # files kept while their page answers what they do not tell
-
-
-_REQUESTS = {"look": LookRequest, "fetch": FetchRequest, "follow": FollowRequest, "sent": SentRequest, "answer": AnswerRequest}
 
 
 @dataclass
@@ -149,13 +146,8 @@ class Bringing:
 
     def do(self, data: Any) -> dict[str, Any]:
         """What a page asks for by `name`: look, fetch, follow, sent or answer."""
-        given = dict(data) if isinstance(data, dict) else {}
-        name = str(given.pop("name", ""))
-        kind = _REQUESTS.get(name)
-        if kind is None:
-            raise StudioError(UNKNOWN)
-        work: dict[str, Any] = {"look": self.look, "fetch": self.fetch, "follow": self.follow, "sent": self.sent, "answer": self.answer}
-        return work[name](read_request(kind, given))
+        (request, work), given = chosen(data, "name", _ASKED)
+        return work(self, read_request(request, given))
 
     def load(self, name: str) -> TRM:
         """A model of the catalogue. Raises `UnansweredError` where its file leaves questions open, and `LaserStudioError`."""
@@ -285,3 +277,12 @@ def read_answer(text: Any) -> Any:
             continue
         return value if math.isfinite(value) else plain
     return plain
+
+
+_ASKED: dict[str, tuple[type[Any], Callable[[Bringing, Any], dict[str, Any]]]] = {
+    "look": (LookRequest, Bringing.look),
+    "fetch": (FetchRequest, Bringing.fetch),
+    "follow": (FollowRequest, Bringing.follow),
+    "sent": (SentRequest, Bringing.sent),
+    "answer": (AnswerRequest, Bringing.answer),
+}

@@ -8,7 +8,8 @@ shows (`at`), so a reply that the page threw away does no harm: the next request
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -27,7 +28,6 @@ from laser_studio.studio.marks import put_marks
 from laser_studio.studio.presets import presets_json
 from laser_studio.studio.registry import Entry, Registry, StudioError
 from laser_studio.studio.requests import (
-    UNKNOWN,
     AdvanceRequest,
     CommandRequest,
     EvaluateRequest,
@@ -38,6 +38,7 @@ from laser_studio.studio.requests import (
     ReportRequest,
     RunRequest,
     TuneRequest,
+    chosen,
     read_request,
 )
 from laser_studio.studio.results import Results
@@ -252,27 +253,25 @@ class Channel:
 
     def _within(self, request: Any, work: Callable[[Run, Any], None]) -> dict[str, Any]:
         """Do what a page asks of its run, at the step it shows, and tell how the run stands."""
-        entry = self.registry.get(request.run)
-        with entry.lock:
-            run = _open_run(entry)
-            run.show(request.at)
+        with self._shown(request) as (_, run):
             run.travel.begin()
             work(run, request)
             return self._reply(run, request)
 
     def _inquire(self, data: Any) -> dict[str, Any]:
-        if not isinstance(data, dict):
-            raise StudioError(UNKNOWN)
-        given = dict(data)
-        inquiry = INQUIRIES.get(str(given.pop("name", "")))
-        if inquiry is None:
-            raise StudioError(UNKNOWN)
+        inquiry, given = chosen(data, "name", INQUIRIES)
         request = read_request(inquiry.request, given)
+        with self._shown(request) as (run_id, run):
+            return inquiry.work(Context(self, run_id), run, request)
+
+    @contextmanager
+    def _shown(self, request: Any) -> Iterator[tuple[str, Run]]:
+        """The id and the run a page asks about, for it alone meanwhile, its cursor where the page has it."""
         entry = self.registry.get(request.run)
         with entry.lock:
             run = _open_run(entry)
             run.show(request.at)
-            return inquiry.work(Context(self, entry.id), run, request)
+            yield entry.id, run
 
     def _advance(self, run: Run, request: AdvanceRequest) -> None:
         until = time.perf_counter() + STEP_BUDGET_SECONDS
@@ -306,10 +305,7 @@ class Channel:
         run.change(request.changes)
 
     def _python(self, request: PythonRequest) -> dict[str, Any]:
-        entry = self.registry.get(request.run)
-        with entry.lock:
-            run = _open_run(entry)
-            run.show(request.at)
+        with self._shown(request) as (_, run):
             return {"python": write_script(run, run.session.frame.index)}
 
     def _leave(self, request: RunRequest) -> dict[str, Any]:

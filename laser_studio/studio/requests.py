@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import KW_ONLY
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from laser_studio.settings import setting, settings
 from laser_studio.studio.links import MAX_STEP
@@ -101,7 +102,18 @@ class JobRequest:
     stop: bool = setting(default=False, help="Whether to end it.")
 
 
+Known = TypeVar("Known")
+
 UNKNOWN = "this request is not one the studio knows: reload the page"
+
+
+def chosen(data: Any, key: str, known: Mapping[str, Known]) -> tuple[Known, dict[str, Any]]:
+    """What a request names under `key` among what is known, and the rest of it. Raises `StudioError`."""
+    given = dict(data) if isinstance(data, dict) else {}
+    found = known.get(str(given.pop(key, ""))[:60])
+    if found is None:
+        raise StudioError(UNKNOWN)
+    return found, given
 
 
 def read_request(kind: type[Any], data: Any) -> Any:

@@ -29,7 +29,7 @@ from laser_studio.settings import setting, settings
 from laser_studio.studio.catalogue import Catalogue, SourceEntry, clean
 from laser_studio.studio.links import OWN
 from laser_studio.studio.registry import StudioError
-from laser_studio.studio.requests import UNKNOWN, read_request
+from laser_studio.studio.requests import chosen, read_request
 from laser_studio.studio.results import Results
 from laser_studio.studio.subject import about_cells, about_task, issues_of
 
@@ -99,13 +99,7 @@ class Shelf:
 
     def answer(self, data: Any) -> dict[str, Any]:
         """What a page asks of its puzzles: `ask` is read, upload, sources or browse."""
-        if not isinstance(data, dict):
-            raise StudioError(UNKNOWN)
-        given = dict(data)
-        asked = _ASKED.get(str(given.pop("ask", ""))[:20])
-        if asked is None:
-            raise StudioError(UNKNOWN)
-        request, work = asked
+        (request, work), given = chosen(data, "ask", _ASKED)
         return work(self, read_request(request, given))
 
     # What is typed

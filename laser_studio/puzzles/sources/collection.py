@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from laser_studio.errors import PuzzleError
 from laser_studio.puzzles.puzzle import Puzzle
+from laser_studio.puzzles.registry import get_domain, parse_puzzle
 
 MAX_ENTRIES = 2_000_000  # of one collection; the largest public set has 3.8 million, in one split
 MAX_ID = 120  # characters
@@ -88,6 +89,24 @@ class Collection(ABC):
         for index in range(len(self)):
             places.setdefault(self.entry(index).id, index)
         return places
+
+
+class Texts(Collection):
+    """Puzzles that a file holds as texts. domain: the kind all of them are; None: by their characters."""
+
+    def __init__(self, title: str, domain: str | None) -> None:
+        super().__init__(title)
+        self._domain = domain
+
+    def _parsed(self, text: str) -> Puzzle:
+        return get_domain(self._domain).parse(text) if self._domain is not None else parse_puzzle(text)
+
+    def _reads(self, text: str) -> bool:
+        try:
+            self._parsed(text)
+        except PuzzleError:
+            return False
+        return True
 
 
 class Fixed(Collection):

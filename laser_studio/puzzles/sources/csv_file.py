@@ -10,8 +10,8 @@ from typing import ClassVar
 
 from laser_studio.errors import PuzzleError
 from laser_studio.puzzles.puzzle import Puzzle
-from laser_studio.puzzles.registry import get_domain, parse_puzzle
-from laser_studio.puzzles.sources.collection import Collection, Entry, bounded, named
+from laser_studio.puzzles.registry import get_domain
+from laser_studio.puzzles.sources.collection import Entry, Texts, bounded, named
 
 QUESTION = ("q", "question", "quiz", "quizzes", "puzzle", "puzzles", "input", "text", "cells")
 ANSWER = ("a", "answer", "solution", "solutions", "output", "label")
@@ -20,15 +20,14 @@ MAX_FIELD = 100_000  # characters
 MAX_COLUMNS = 64
 
 
-class CsvFile(Collection):
+class CsvFile(Texts):
     """One puzzle a row. An answer that does not solve its puzzle is an error of that row, told when it is opened."""
 
     kind: ClassVar[str] = "csv"
 
     def __init__(self, text: str, title: str, domain: str | None = None) -> None:
         """Raises `PuzzleError` where there is no column of puzzles, or the first puzzle cannot be read."""
-        super().__init__(title)
-        self._domain = domain
+        super().__init__(title, domain)
         rows = _rows(text, title)
         if not rows:
             raise PuzzleError(f"{title} is empty: it has no row")
@@ -79,16 +78,6 @@ class CsvFile(Collection):
 
     def _field(self, row: list[str], place: int) -> str:
         return row[place] if place < len(row) else ""
-
-    def _parsed(self, text: str) -> Puzzle:
-        return get_domain(self._domain).parse(text) if self._domain is not None else parse_puzzle(text)
-
-    def _reads(self, text: str) -> bool:
-        try:
-            self._parsed(text)
-        except PuzzleError:
-            return False
-        return True
 
 
 def _rows(text: str, title: str) -> list[list[str]]:

@@ -7,19 +7,18 @@ from typing import ClassVar
 
 from laser_studio.errors import PuzzleError
 from laser_studio.puzzles.puzzle import Puzzle
-from laser_studio.puzzles.registry import get_domain, parse_puzzle
-from laser_studio.puzzles.sources.collection import Collection, Entry, bounded
+from laser_studio.puzzles.registry import get_domain
+from laser_studio.puzzles.sources.collection import Entry, Texts, bounded
 
 
-class TextFile(Collection):
+class TextFile(Texts):
     """What `parse_puzzle` reads, many times in one file."""
 
     kind: ClassVar[str] = "text"
 
     def __init__(self, text: str, title: str, domain: str | None = None) -> None:
         """Raises `PuzzleError` where not even the first puzzle can be read."""
-        super().__init__(title)
-        self._domain = domain
+        super().__init__(title, domain)
         self._texts = self._split(text.replace("\r\n", "\n").replace("\r", "\n"))
         bounded(len(self._texts), title)
 
@@ -33,16 +32,6 @@ class TextFile(Collection):
     def _read(self, index: int) -> Puzzle:
         puzzle = self._parsed(self._texts[index])
         return get_domain(puzzle.domain).with_solution(puzzle)
-
-    def _parsed(self, text: str) -> Puzzle:
-        return get_domain(self._domain).parse(text) if self._domain is not None else parse_puzzle(text)
-
-    def _reads(self, text: str) -> bool:
-        try:
-            self._parsed(text)
-        except PuzzleError:
-            return False
-        return True
 
     def _split(self, text: str) -> list[str]:
         lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("//")]
