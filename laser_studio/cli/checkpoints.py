@@ -85,9 +85,7 @@ def answered(attempt: Callable[[Assume, str | None], T], assume: Assume, task: s
         except CheckpointNeeds as question:
             if not _at_terminal():
                 raise type(question)(f"{str(question).replace(HOW, 'say them')}{_how(question.needs)}", question.needs) from None
-            answers = _prompted(question.needs)
-            task = answers.pop("task", task)
-            assume = {**(assume if isinstance(assume, dict) else {}), **answers}
+            assume = {**(assume if isinstance(assume, dict) else {}), **_prompted(question.needs)}
 
 
 def _at_terminal() -> bool:
@@ -95,13 +93,13 @@ def _at_terminal() -> bool:
 
 
 def _prompted(needs: Sequence[Need]) -> dict[str, Any]:
+    from laser_studio.trm.checkpoints.needs import read_answers
+
     answers: dict[str, Any] = {}
     for need in needs:
         choices = f" ({', '.join(map(str, need.choices[:8]))}{', …' if len(need.choices) > 8 else ''})" if need.choices else ""
-        answers[need.name] = _value(str(typer.prompt(f"{need.name}: {need.why}{choices}", default=need.proposed, err=True)))
-    if "task" in answers:
-        answers["task"] = str(answers["task"])
-    return answers
+        answers[need.name] = str(typer.prompt(f"{need.name}: {need.why}{choices}", default=need.proposed, err=True))
+    return read_answers(answers)
 
 
 def _how(needs: Sequence[Need]) -> str:
@@ -110,23 +108,15 @@ def _how(needs: Sequence[Need]) -> str:
 
 
 def _assumed(pairs: list[str] | None, official: bool) -> Assume:
+    from laser_studio.trm.checkpoints.needs import read_answers
+
     found: dict[str, Any] = {"official": True} if official else {}
     for pair in pairs or ():
         name, sign, value = pair.partition("=")
         if not sign:
             raise typer.BadParameter(f"{pair[:40]!r} is not NAME=VALUE", param_hint="--assume")
-        found[name] = _value(value)
+        found |= read_answers({name: value})
     return found or None
-
-
-def _value(text: str) -> Any:
-    """A whole number, a number, true or false, or the text itself."""
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text.lower(), text)
 
 
 def _show(found: Inspection) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-import math
 import re
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +52,7 @@ class _Waiting:
     path: Path
     source: str
     upload: Upload | None = None
+    answered: Mapping[str, Any] = field(default_factory=dict)  # so far: a file may ask again
 
     @property
     def name(self) -> str:
@@ -142,7 +142,9 @@ class Bringing:
             waiting = self._waiting.pop(request.token, None)
         if waiting is None:
             raise StudioError("this file is not kept any more: open it again")
-        return self._take(waiting, {name: read_answer(value) for name, value in request.assume.items()}, keep=True)
+        from laser_studio.trm.checkpoints.needs import read_answers
+
+        return self._take(waiting, read_answers(request.assume))
 
     def do(self, data: Any) -> dict[str, Any]:
         """What a page asks for by `name`: look, fetch, follow, sent or answer."""
@@ -191,26 +193,28 @@ class Bringing:
             log.exception("a download failed")
             job.problem, job.state = "the download failed: the studio's log has the cause", "error"
 
-    def _take(self, waiting: _Waiting, assume: Mapping[str, Any], *, keep: bool = False) -> dict[str, Any]:
-        """Offer the model of a file, or ask for what the file does not tell. keep: the file stays after a wrong answer."""
+    def _take(self, waiting: _Waiting, answers: Mapping[str, Any]) -> dict[str, Any]:
+        """Offer the model of a file, or ask for what the file does not tell; a wrong answer is told, and the file waits for another."""
         from laser_studio.trm import load_checkpoint
         from laser_studio.trm.checkpoints import CheckpointNeeds
 
-        done = True
+        assume = {**waiting.answered, **answers}
         try:
             model = load_checkpoint(waiting.path, device=self.catalogue.device, assume=assume or None)
-            return self._offer(waiting, model)
         except CheckpointNeeds as needs:
-            done = False
-            return self._questions(waiting, needs.needs)
+            return self._questions(replace(waiting, answered=assume), needs.needs)
         except CheckpointError as problem:
-            if not keep or not assume:
-                raise
-            done = False
-            return {"problem": str(problem)[:380], "token": self._keep(waiting)}
+            if answers:
+                return {"problem": str(problem)[:380], "token": self._keep(waiting)}
+            _forget(waiting)
+            raise
+        except BaseException:
+            _forget(waiting)
+            raise
+        try:
+            return self._offer(waiting, model)
         finally:
-            if done:
-                _forget(waiting)
+            _forget(waiting)
 
     def _offer(self, waiting: _Waiting, model: TRM) -> dict[str, Any]:
         name = self.catalogue.bring(waiting.name, model)
@@ -261,22 +265,6 @@ def _reference(text: str) -> str:
 def _forget(waiting: _Waiting) -> None:
     if waiting.upload is not None:
         waiting.upload.close()
-
-
-def read_answer(text: Any) -> Any:
-    """What was typed for a need: a number where it is one, yes and no as such, else the text."""
-    if not isinstance(text, str):
-        return text
-    plain = text.strip()[:80]
-    if plain.lower() in ("true", "yes", "false", "no"):
-        return plain.lower() in ("true", "yes")
-    for kind in (int, float):
-        try:
-            value: Any = kind(plain)
-        except ValueError:
-            continue
-        return value if math.isfinite(value) else plain
-    return plain
 
 
 _ASKED: dict[str, tuple[type[Any], Callable[[Bringing, Any], dict[str, Any]]]] = {

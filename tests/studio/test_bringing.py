@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -11,11 +12,14 @@ from typing import Any
 
 import pytest
 
-from laser_studio.studio.bringing import MAX_WAITING, Bringing, _reference, read_answer
+from laser_studio.studio.bringing import MAX_WAITING, Bringing, _reference
 from laser_studio.studio.catalogue import Catalogue, ModelEntry
 from laser_studio.studio.channel import Channel
+from laser_studio.trm.checkpoints.needs import read_answers
 from tests.hub.server import COMMIT, Hub, serve
+from tests.trm.helpers import small_model, write_official
 
+HEADS = {"num_heads": "2", "puzzle_emb_len": "2"}
 OFFICIAL = Path(__file__).parent.parent / "data" / "conformance" / "mlp_t"
 
 
@@ -144,7 +148,28 @@ def test_references_as_people_write_them() -> None:
 
 def test_answers_become_values() -> None:
     given = {"3": 3, " 2.5 ": 2.5, "yes": True, "False": False, "rope": "rope", "inf": "inf"}
-    assert {text: read_answer(text) for text in given} == given
+    assert {text: read_answers({"x": text})["x"] for text in given} == given
+    assert read_answers({"task": "00576224", "H_cycles": "3"}) == {"task": "00576224", "H_cycles": 3}
+
+
+def test_a_file_may_ask_twice_and_a_task_of_digits_stays_a_name(
+    bringing: Bringing, uploads: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("laser_studio.trm.checkpoints.payload.LARGE_BYTES", 2_000)  # the table of puzzles is too large to be read whole
+    sizes = {"vocab_size": 12, "hidden_size": 16, "num_heads": 2, "puzzle_emb_ndim": 16, "puzzle_emb_len": 2}
+    weights = write_official(tmp_path / "arc", small_model(**sizes, num_puzzle_identifiers=400, seq_len=None))
+    (weights.parent / "all_config.yaml").unlink()
+    (tmp_path / "arc" / "identifiers.json").write_text(json.dumps(["<blank>", "007bbfb7", "00576224"]))
+    told = ask(bringing, "sent", paths=sent(uploads, weights, weights.parent / "identifiers.json"))
+    while "needs" in told and [need["name"] for need in told["needs"]] != ["task"]:
+        told = ask(bringing, "answer", token=told["token"], assume={need["name"]: str(need["proposed"]) for need in told["needs"]} | HEADS)
+    assert told["needs"][0]["choices"] == ["007bbfb7", "00576224"]
+    wrong = ask(bringing, "answer", token=told["token"], assume={"task": "ffffffff"})
+    assert "no task ffffffff" in wrong["problem"]
+    found = ask(bringing, "answer", token=wrong["token"], assume={"task": "00576224"})
+    model = bringing.catalogue.load(found["name"])
+    assert model.details["tasks"] == ["00576224"] and model.details["puzzle_identifiers"] == [2]
+    assert not kept(bringing)
 
 
 @pytest.fixture

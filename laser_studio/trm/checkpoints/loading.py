@@ -59,7 +59,8 @@ def load_checkpoint(
     8
     """
     target = resolve_device(device)
-    asked = Asked(seq_len, Answers(assume), task, puzzle_identifiers, on_fetch)
+    answers = Answers(assume)
+    asked = Asked(seq_len, answers, answers.task if task is None else task, puzzle_identifiers, on_fetch)
     file, loaded = read_checkpoint(path_or_hub_ref, asked)
     return build(loaded, shown(file.name)).to(target)
 

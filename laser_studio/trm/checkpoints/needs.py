@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -43,6 +44,26 @@ class CheckpointNeeds(CheckpointError):  # noqa: N818 - a question rather than a
         return {need.name: need.proposed for need in self.needs if need.proposed is not None}
 
 
+def read_answers(texts: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed for needs, by name, as values: numbers where they are such, true and false, else texts. A task stays a text: the names
+    of ARC's may be digits alone.
+    """
+    return {name: str(text) if name == "task" else _value(text) for name, text in texts.items()}
+
+
+def _value(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
+    plain = text.strip()
+    for read in (int, float):
+        try:
+            value: int | float = read(plain)
+        except ValueError:
+            continue
+        return value if math.isfinite(value) else plain
+    return {"true": True, "yes": True, "false": False, "no": False}.get(plain.lower(), plain)
+
+
 class Answers:
     """Collects what a reader has to know, takes it from what is assumed, and raises once for all that stays unknown."""
 
@@ -51,6 +72,7 @@ class Answers:
             raise CheckpointError(f'assume is "official" or a dict of values by name, not {assume[:40]!r}')
         self._assumed: dict[str, Any] = dict(assume) if isinstance(assume, Mapping) else {}
         self._official = assume == "official" or self._assumed.pop("official", False) is True
+        self.task: str | int | None = self._assumed.pop("task", None)  # chosen by rows of the embedding, not by a reader
         self._open: list[Need] = []
         self._used: set[str] = set()
         self.taken: dict[str, Any] = {}
