@@ -36,6 +36,15 @@ function hide(node, hidden) {
   if (node.hidden !== hidden) node.hidden = hidden;
 }
 
+/** What the server gives to a question, or { error } in words where it gives nothing; never throws. */
+async function fromServer(ask) {
+  try {
+    const reply = await ask();
+    if (reply && typeof reply === "object") return reply;
+  } catch { /* said below */ }
+  return { error: "the studio does not answer: is it still running?" };
+}
+
 const NONE = "–";
 const fixed = (value, digits) => (Number.isFinite(value) ? value.toFixed(digits) : NONE);
 /** A fidelity: four digits, and never rounded up to a 1 that it is not. */

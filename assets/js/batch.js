@@ -53,13 +53,7 @@ const batch = {
   },
 
   async ask(ask, values) {
-    let reply = null;
-    try {
-      reply = await this.server.ask_batch({ ask, ...values });
-    } catch {
-      this.problem("the studio does not answer: is it still running?");
-      return null;
-    }
+    const reply = await fromServer(() => this.server.ask_batch({ ask, ...values }));
     if (reply.error) { this.problem(reply.error); return null; }
     return reply;
   },

@@ -42,13 +42,7 @@ const evaluation = {
 
   /** Ask the server; problems are said on the page, and give null. */
   async ask(name, data) {
-    let reply = null;
-    try {
-      reply = await this.server[name](data);
-    } catch {
-      this.problem("the studio does not answer: is it still running?");
-      return null;
-    }
+    const reply = await fromServer(() => this.server[name](data));
     if (reply.error) { this.problem(reply.error); return null; }
     return reply;
   },

@@ -4,14 +4,9 @@
 async function inquire(name, values = {}, { quiet = false } = {}) {
   const { store } = player;
   if (!store || player.expired) return null;
-  let reply = null;
-  try {
-    reply = await server.inquire_run({ run: store.run, at: store.frame.index, ...values, name });
-  } catch {
-    reply = null;
-  }
-  if (reply && typeof reply === "object" && !reply.error) return reply;
-  if (reply?.expired) player.expired = true;
-  if (!quiet || reply?.expired) notify(reply?.error ?? "the studio does not answer: is it still running?", { lasting: true, reload: Boolean(reply?.expired) });
+  const reply = await fromServer(() => server.inquire_run({ run: store.run, at: store.frame.index, ...values, name }));
+  if (!reply.error) return reply;
+  if (reply.expired) player.expired = true;
+  if (!quiet || reply.expired) notify(reply.error, { lasting: true, reload: Boolean(reply.expired) });
   return null;
 }

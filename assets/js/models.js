@@ -51,10 +51,9 @@ const models = {
   },
 
   async ask(name, values) {
-    let reply = null;
-    try { reply = await server.bring_model({ ...values, name }); } catch { reply = null; }
-    if (reply && !reply.error) return reply;
-    this.fail(reply?.error ?? "the studio does not answer: is it still running?");
+    const reply = await fromServer(() => server.bring_model({ ...values, name }));
+    if (!reply.error) return reply;
+    this.fail(reply.error);
     return null;
   },
 

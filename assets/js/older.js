@@ -4,13 +4,9 @@
 async function askAgain(shot, wanted) {
   if (player.store.run !== shot.run) throw new Error("this run has been closed for another one");
   const known = { run: shot.run, at: shot.frame.index, since: shot.rows, epoch: shot.epoch, steps: 0 };
-  let reply = null;
-  try {
-    reply = await player.server.advance_run({ ...known, ...(watched.on(shot) ? { notes_since: shot.notesKnown } : {}), ...wanted });
-  } catch {
-    reply = null;
-  }
-  if (!reply || reply.error) throw new Error(reply?.error ?? "the studio does not answer: is it still running?");
+  const notes = watched.on(shot) ? { notes_since: shot.notesKnown } : {};
+  const reply = await fromServer(() => player.server.advance_run({ ...known, ...notes, ...wanted }));
+  if (reply.error) throw new Error(reply.error);
   return reply;
 }
 

@@ -5,16 +5,10 @@ const MAX_FILE = 8 * 1024 * 1024;
 
 /** What the server says to a question about puzzles; null with the reason said at `where`. */
 async function askPuzzles(ask, values, where) {
-  let reply = null;
-  try {
-    reply = await server.ask_puzzles({ ask, ...values });
-  } catch {
-    reply = null;
-  }
-  if (reply && typeof reply === "object" && !reply.error) { if (where) say(where, ""); return reply; }
-  const words = reply?.error ?? "the studio does not answer: is it still running?";
-  if (where) say(where, words);
-  else notify(words, { lasting: true });
+  const reply = await fromServer(() => server.ask_puzzles({ ask, ...values }));
+  if (where) say(where, reply.error ?? "");
+  if (!reply.error) return reply;
+  if (!where) notify(reply.error, { lasting: true });
   return null;
 }
 

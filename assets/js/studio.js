@@ -270,13 +270,8 @@ async function share() {
 async function copyPython() {
   const { store } = player;
   if (!store) return;
-  let reply = null;
-  try {
-    reply = await server.python_run({ run: store.run, at: store.frame.index });
-  } catch {
-    reply = null;
-  }
-  if (typeof reply?.python !== "string") { notify(reply?.error ?? "the studio does not answer: is it still running?", { lasting: true }); return; }
+  const reply = await fromServer(() => server.python_run({ run: store.run, at: store.frame.index }));
+  if (reply.error) { notify(reply.error, { lasting: true }); return; }
   const lines = reply.python.trimEnd().split("\n").length;
   const copied = await copy(reply.python);
   notify(copied ? `${lines} lines of Python copied: this run up to step ${store.frame.index}` : "this browser does not allow copying");
