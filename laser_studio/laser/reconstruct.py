@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,7 +46,7 @@ class ReconstructedSites:
         self._handles = []
         self._tap.detach()
 
-    def refresh(self) -> dict[str, TrackerEvent]:
+    def refresh(self) -> Mapping[str, TrackerEvent]:
         """Close every tracker's window; the closing events by site."""
         self._tap.take()
         return self._tap.refresh()

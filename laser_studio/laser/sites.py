@@ -17,6 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from laser_studio.errors import PolicyError
 from laser_studio.laser.event import TrackerEvent
+from laser_studio.laser.later import LateEvents, Later
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.tracker import Snapshot, SubspaceTracker, refresh_together
 
@@ -48,6 +49,9 @@ class SiteTap:
     ...     list(tap.take()), tap.refresh()["0"].rank
     (['0'], 2)
 
+    On a GPU the windows of a module that sees the same shapes in each are put off to their end and all sites are worked on at once; the
+    events then are made when they are looked at. What they say is the same.
+
     Trackers are made when a site is first seen, on the device of what it sees, and live as long as the tap. With `keep_windows`
     (an attribute too) all of them hold the activations of every window until its refresh; set later, it acts from the next window to begin.
     Raises `PolicyError` where the policy names a site the module does not have or does not fit a site's width.
@@ -58,10 +62,17 @@ class SiteTap:
         self.sites = find_sites(module)
         if not self.sites:
             raise PolicyError(f"{type(module).__name__} has no linear layers to track")
-        self.trackers: dict[str, SubspaceTracker] = {}
+        self._trackers: dict[str, SubspaceTracker] = {}
+        self._later = Later()
         self._events: dict[str, TrackerEvent] = {}
         self._policy = self._checked(policy)
         self._keep_windows = keep_windows
+
+    @property
+    def trackers(self) -> dict[str, SubspaceTracker]:
+        """The tracker of each site that has been seen."""
+        self._catch_up()
+        return self._trackers
 
     @property
     def keep_windows(self) -> bool:
@@ -114,23 +125,30 @@ class SiteTap:
     def __del__(self) -> None:
         self.detach()
 
-    def take(self) -> dict[str, TrackerEvent]:
+    def take(self) -> Mapping[str, TrackerEvent]:
         """The observations since the last `take`, in order of application; of a site applied more than once, the last."""
+        if self._later.on and not self._events and (late := self._later.take(self._taken_now)) is not None:
+            return late
+        self._catch_up()
         events, self._events = self._events, {}
         return events
 
     def basis_read_with(self, name: str) -> Tensor | None:
         """The basis (D, k) of a site's newest observation, or, where none waits to be taken, the one in force; None without."""
+        self._catch_up()
         if (event := self._events.get(name)) is not None:
             return event.basis
         tracker = self.trackers.get(name)
         return None if tracker is None else tracker.basis
 
-    def refresh(self, functional: Mapping[str, float] | None = None) -> dict[str, TrackerEvent]:
+    def refresh(self, functional: Mapping[str, float] | None = None) -> Mapping[str, TrackerEvent]:
         """Close the window of every tracker; their closing events by site. functional: what single sites are judged by, see there."""
         given = functional or {}
+        if self._later.on and not given and (window := self._later.close(self._trackers)) is not None:
+            return LateEvents(lambda: window.closed)
         events = refresh_together(list(self.trackers.values()), [given.get(name) for name in self.trackers])
-        return dict(zip(self.trackers, events, strict=True))
+        self._later.window_over(self._trackers)
+        return dict(zip(self._trackers, events, strict=True))
 
     def turn(self, observed: Mapping[str, TrackerEvent]) -> dict[str, TrackerEvent]:
         """Turn the bases of those sites whose newest observation fell off; what they tell, by site. See `SubspaceTracker.turn`."""
@@ -141,7 +159,7 @@ class SiteTap:
         """Other settings for every site, from the next refresh on. A site switched off loses its tracker, one switched on starts anew."""
         policy = self._checked(policy)
         self._policy = policy
-        self.trackers = {name: tracker for name, tracker in self.trackers.items() if policy.enabled_for(name)}
+        self._trackers = {name: tracker for name, tracker in self.trackers.items() if policy.enabled_for(name)}
         for name, tracker in self.trackers.items():
             tracker.set_policy(policy.for_site(name))
 
@@ -151,20 +169,54 @@ class SiteTap:
 
     def restore(self, snapshot: TapSnapshot) -> None:
         """Go on from `snapshot`, bit for bit: trackers made since are dropped, and so are events not yet taken."""
+        self._catch_up()
         self._policy, self._events = snapshot.policy, {}
         trackers = {name: self.trackers.get(name) or self._new_tracker(name) for name in snapshot.trackers}
         for name, tracker in trackers.items():
             tracker.restore(snapshot.trackers[name])
-        self.trackers = trackers
+        self._trackers = trackers
 
     def _see(self, name: str, x: Tensor) -> None:
-        tracker = self.trackers.get(name)
+        later = self._later
+        if later.on:
+            if later.taken is None and not later.full:
+                if name in self._trackers:
+                    later.put_off(name, x)
+                    return
+                if not self._policy.enabled_for(name):
+                    return
+            self._catch_up()
+        tracker = self._trackers.get(name)
         if tracker is None:
             if not self._policy.enabled_for(name):
                 return
-            tracker = self.trackers[name] = self._new_tracker(name)
-        self._events.pop(name, None)  # so that the order is that of the last application
-        self._events[name] = tracker.observe(x)
+            tracker = self._trackers[name] = self._new_tracker(name)
+        self._observe(tracker, x)
+        later.note(name, x)
+
+    def _observe(self, tracker: SubspaceTracker, x: Tensor) -> None:
+        self._events.pop(tracker.name, None)  # so that the order is that of the last application
+        self._events[tracker.name] = tracker.observe(x)
+
+    def _catch_up(self) -> None:
+        """Do now what was put off, so that trackers and events are those of this moment."""
+        later = self._later
+        if not later.on:
+            return
+        untaken, waiting = later.catch_up(self._trackers)
+        self._events |= untaken
+        for name, x in waiting:
+            self._observe(self._trackers[name], x)
+        if (taken := later.taken) is not None:
+            later.taken, events, self._events = None, self._events, {}
+            taken.come_from(lambda: events)
+
+    def _taken_now(self) -> Mapping[str, TrackerEvent]:
+        """The events that were taken of the open window, before it closed."""
+        taken = self._later.taken
+        self._catch_up()
+        assert taken is not None
+        return taken.made
 
     def _new_tracker(self, name: str) -> SubspaceTracker:
         settings = self._policy.for_site(name)

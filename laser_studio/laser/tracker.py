@@ -177,6 +177,16 @@ class SubspaceTracker:
         return self._state.holds
 
     @property
+    def steady(self) -> bool:
+        """Whether the window, if it reaches ε, will only turn the basis, and nothing of it must be held for that."""
+        state = self._state
+        if state.basis is None or state.holds or state.rank_asked or self._open is not EMPTY or state.rank == self.dim:
+            return False
+        policy = state.policy
+        plain = policy.measure == "energy" and policy.refresh != "step" and not policy.release
+        return plain and state.standing == _CALM and self.share == (0, 1) and state.rank <= policy.max_rank_for(self.dim)
+
+    @property
     def bookkeeping_bytes(self) -> int:
         """Bytes of what the open window keeps beside the basis: its sketch, sums, drawn rows, and X or XᵀX where it is held."""
         sketch, parts, _, gram = self._open
@@ -222,10 +232,27 @@ class SubspaceTracker:
         may_grow = policy.min_fidelity > rule.ROUNDING and snapshot.rank < policy.max_rank_for(self.dim)
         self._draws = -(-ROWS_PER_DIRECTION * policy.growth // self.expected) if may_grow or snapshot.rank_asked else 0
 
+    def twin(self) -> SubspaceTracker:
+        """Another tracker of the same site, settings and state, its own from now on."""
+        twin = SubspaceTracker(self.dim, self.policy, name=self.name, device=self.device, keep_windows=self.keep_windows, hold=self._hold)
+        twin.expected, twin.share, twin._orders = self.expected, self.share, self._orders
+        twin.restore(self.snapshot())
+        return twin
+
+    def report(self, seen: Seen) -> TrackerEvent:
+        """The event of an observation whose sums and coefficients were made elsewhere; the window does not get it."""
+        return self._event(self._state, perf_counter(), closes=False, sums=seen, stored=seen.stored, news="")
+
+    def close_turned(self, window: Window, sketch: Tensor, basis: Tensor, started: float) -> TrackerEvent:
+        """Close a window of a `steady` tracker, worked on elsewhere, that reached ε: its sums, sketch QᵀXᵀX (k, D), and orth(XᵀXQ)."""
+        part = Part(window.values[1], window.values[2], window.row_sum, (), ())
+        self._open = Open(sketch, (part,))
+        return self._close(started, (window, [part]), basis, None, {})
+
     def encode(self, x: Tensor) -> Tensor:
         """Z = XQ, (N, k) fp32, of activations (…, D) with the basis in force."""
         rows = self._rows(x)
-        with _exact(self.device):
+        with plain_fp32(self.device):
             return rows.float() @ self._started()
 
     def decode(self, z: Tensor) -> Tensor:
@@ -233,7 +260,7 @@ class SubspaceTracker:
         basis = self._started()
         if z.shape[-1] != basis.shape[1]:
             raise LaserStudioError(f"coefficients of width {z.shape[-1]} do not belong to the basis in force, of rank {basis.shape[1]}")
-        with _exact(self.device):
+        with plain_fp32(self.device):
             return z.detach().float() @ basis.T
 
     def observe(self, x: Tensor, coefficients: Tensor | None = None) -> TrackerEvent:
@@ -246,7 +273,7 @@ class SubspaceTracker:
         rows = self._rows(x)
         if _plain(rows.device):
             return self._observe(x, rows, coefficients, started)
-        with _exact(self.device):
+        with plain_fp32(self.device):
             return self._observe(x, rows, coefficients, started)
 
     def refresh(self, functional: float | None = None) -> TrackerEvent:
@@ -274,7 +301,7 @@ class SubspaceTracker:
             return None
         if not event.sums.finite or event.energy <= 0 or not rule.falls(event.fidelity, before.reference, policy):
             return None
-        with _exact(self.device):
+        with plain_fp32(self.device):
             new = orthonormalised([turned(sketch.t(), basis, event.energy)])[0]
             carried = (new.t() @ basis) @ sketch  # (k, D)
             offset = (basis.t() * sketch).sum() - (new.t() * carried).sum()
@@ -583,7 +610,7 @@ def refresh_together(trackers: Sequence[SubspaceTracker], functional: Sequence[f
     """`refresh` of several trackers: their figures are read from the device at once, and equal QRs go together where that is cheaper."""
     started = perf_counter()
     device = trackers[0].device if trackers else None
-    with nullcontext() if device is not None and _plain(device) else _exact(device):
+    with nullcontext() if device is not None and _plain(device) else plain_fp32(device):
         return _closed(trackers, functional, started)
 
 
@@ -605,6 +632,7 @@ def _closed(trackers: Sequence[SubspaceTracker], functional: Sequence[float | No
 
 
 LARGEST = torch.finfo(torch.float32).max
+_CALM = Standing()
 _NOTHING = Window((0.0, 0.0, 0), [torch.zeros(1)])
 
 
@@ -619,7 +647,7 @@ def _kind(device: torch.device) -> str:
 
 
 @contextmanager
-def _exact(device: torch.device | None) -> Iterator[None]:
+def plain_fp32(device: torch.device | None) -> Iterator[None]:
     """Plain fp32 tensors, whatever mode the caller is in: no gradient, no autocast, and usable after inference_mode."""
     with torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type if device else "cpu", enabled=False):
         yield

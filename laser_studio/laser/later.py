@@ -1,0 +1,301 @@
+"""Windows of all sites of a module put off to their end, where a GPU works on them at once; the tap of `sites` decides by it.
+
+Only steady windows are put off: those after which, if they reach ε, nothing changes but that every basis has turned. Whether they did
+reach it is read one window later, when the figures have long arrived. Where one did not, it is gone through again as it would have
+been in the first place: its activations are still there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+
+from torch import Tensor
+
+from laser_studio.laser import rule
+from laser_studio.laser.event import Seen, TrackerEvent, Window
+from laser_studio.laser.tracker import EMPTY, LARGEST, Snapshot, SubspaceTracker, plain_fp32
+from laser_studio.laser.window_graph import Numbers, Observed, SiteResult, WindowGraph
+
+MOST_BYTES = 2**28
+"""Activations of a window beyond which they are not put off: they would all be held, and large ones keep a GPU busy as they are."""
+ALIKE = 2
+"""Windows in a row that must have been alike before the next is put off."""
+
+
+def pays(x: Tensor) -> bool:
+    """Whether work on x costs more to start than to do."""
+    return x.is_cuda
+
+
+class LateEvents(Mapping[str, TrackerEvent]):
+    """Events by site, made when the first of them is looked at."""
+
+    def __init__(self, make: Callable[[], Mapping[str, TrackerEvent]]) -> None:
+        self._make = make
+        self._made: Mapping[str, TrackerEvent] | None = None
+
+    def come_from(self, make: Callable[[], Mapping[str, TrackerEvent]]) -> None:
+        """Be made in another way, if nobody has looked yet."""
+        self._make = make
+
+    @property
+    def made(self) -> Mapping[str, TrackerEvent]:
+        """The events themselves."""
+        if self._made is None:
+            self._made = self._make()
+        return self._made
+
+    def __getitem__(self, site: str) -> TrackerEvent:
+        return self.made[site]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.made)
+
+    def __len__(self) -> int:
+        return len(self.made)
+
+
+class Outcome:
+    """What one window left on the device, and the figures of it that the host reads."""
+
+    def __init__(self, graph: WindowGraph, flat: Tensor) -> None:
+        self.graph, self._flat = graph, flat
+
+    @cached_property
+    def numbers(self) -> Numbers:
+        """Figures of all sites; waits for the device where they have not arrived."""
+        return self.graph.numbers()
+
+    def figures(self, site: str) -> tuple[float, float, int]:
+        """(Σ‖Z‖², Σ‖X‖², N) of a site."""
+        place, (times, rows) = self.graph.sites.index(site), self.graph.size(site)
+        return self.numbers.kept[place], self.numbers.total[place], times * rows
+
+    def fidelity(self, site: str) -> float:
+        """Σ‖Z‖² / Σ‖X‖²."""
+        return Window(self.figures(site), ()).fidelity
+
+    def result(self, site: str) -> SiteResult:
+        """Tensors of a site, its own memory."""
+        return SiteResult(*(each.clone() for each in self.graph.result(self._flat, site)))
+
+
+@dataclass(frozen=True, eq=False)
+class Before:
+    """States of the trackers before a window: `later` steady windows after the `snapshots`, the newest of them with outcome `newest`.
+
+    Each of them only turned the bases, so the newest tells all.
+    """
+
+    snapshots: Mapping[str, Snapshot]
+    later: int = 0
+    newest: Outcome | None = None
+
+    def of(self, site: str) -> Snapshot:
+        """The state of one tracker."""
+        first = self.snapshots[site]
+        if self.newest is None:
+            return first
+        basis = self.newest.result(site).basis
+        return replace(first, window=first.window + self.later, basis=basis, open=EMPTY, reference=self.newest.fidelity(site))
+
+
+class LateWindow:
+    """A window that was worked on at once; what its trackers would have reported and become is made when it is asked for.
+
+    The graph holds its activations until the next window is loaded: one that is not `steady` must be asked for before that.
+    """
+
+    def __init__(self, trackers: Mapping[str, SubspaceTracker], before: Before, outcome: Outcome) -> None:
+        self.outcome = outcome
+        self._trackers, self._before = dict(trackers), before
+        self._observed: dict[str, TrackerEvent] = {}
+
+    @cached_property
+    def steady(self) -> bool:
+        """Whether every site reached ε, so that turning the bases was all there was to do."""
+        numbers = self.outcome.numbers
+        if not all(finite and 0 < total < LARGEST for finite, total in zip(numbers.finite, numbers.total, strict=True)):
+            return False
+        return all(rule.reaches(self.outcome.fidelity(site), tracker.policy) for site, tracker in self._trackers.items())
+
+    @property
+    def observed(self) -> dict[str, TrackerEvent]:
+        """The event of the last observation of each site, in order of application."""
+        self._closing  # noqa: B018  # where the window was not steady the observations are gone through again
+        last = {one.site: place for place, one in enumerate(self.outcome.graph.seen)}
+        return {site: self._observed[site] for site in sorted(last, key=last.__getitem__) if site in self._observed}
+
+    @property
+    def closed(self) -> dict[str, TrackerEvent]:
+        """The closing events."""
+        return self._closing[0]
+
+    @property
+    def after(self) -> dict[str, Snapshot]:
+        """The states after the window."""
+        return self._closing[1]
+
+    @cached_property
+    def _closing(self) -> tuple[dict[str, TrackerEvent], dict[str, Snapshot]]:
+        events, after = {}, {}
+        with plain_fp32(self.outcome.graph.device):
+            for site, tracker in self._trackers.items():
+                twin = tracker.twin()
+                twin.restore(self._before.of(site))
+                events[site] = self._turned(twin, site) if self.steady else self._again(twin, site)
+                after[site] = twin.snapshot()
+        return events, after
+
+    def _turned(self, twin: SubspaceTracker, site: str) -> TrackerEvent:
+        started, result, figures = perf_counter(), self.outcome.result(site), self.outcome.figures(site)
+        _, rows = self.outcome.graph.size(site)
+        self._observed[site] = twin.report(Seen(result.energy, result.last_row_sum, rows, result.stored))
+        return twin.close_turned(Window(figures, [result.row_sum]), result.sketch, result.basis, started)
+
+    def _again(self, twin: SubspaceTracker, site: str) -> TrackerEvent:
+        for x in self.outcome.graph.activations(site):
+            self._observed[site] = twin.observe(x.clone())
+        return twin.refresh()
+
+
+class Later:
+    """What a tap puts off, and how its trackers catch up when somebody looks at them.
+
+    on: whether observations are put off now; taken: events that were taken of the open window and not looked at yet.
+    """
+
+    def __init__(self) -> None:
+        self.on = False
+        self.taken: LateEvents | None = None
+        self._waiting: list[tuple[str, Tensor, int]] = []
+        self._bytes = 0
+        self._last: tuple[Observed, ...] = ()
+        self._alike = 0
+        self._never = False
+        self._graph: WindowGraph | None = None
+        self._newest: LateWindow | None = None
+        self._untaken: LateWindow | None = None
+        self._since: Before | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether as many observations wait as a window has."""
+        return self._graph is not None and len(self._waiting) >= len(self._graph.seen)
+
+    @property
+    def empty(self) -> bool:
+        """Whether none waits."""
+        return not self._waiting
+
+    def put_off(self, site: str, x: Tensor) -> None:
+        """Keep an observation until its window closes."""
+        self._waiting.append((site, x.detach() if x.requires_grad else x, version(x)))
+
+    def note(self, site: str, x: Tensor) -> None:
+        """An observation that was not put off, of a window whose like may be."""
+        if self._never or not pays(x):
+            return
+        self._bytes += x.nbytes
+        if self._bytes <= MOST_BYTES:
+            self.put_off(site, x)
+        else:
+            self._waiting = []
+
+    def window_over(self, trackers: Mapping[str, SubspaceTracker]) -> None:
+        """A window has closed that was not put off: put off the next if it is like this one and the one before."""
+        noted, size = self._waiting, self._bytes
+        self._waiting, self._bytes = [], 0
+        seen = _seen(noted) if size <= MOST_BYTES else ()
+        self._alike, self._last = self._alike + 1 if seen == self._last else 1, seen
+        if _changed(noted):
+            self._never = True
+        if not seen or self._never or self._alike < ALIKE or not _all_steady(trackers):
+            return
+        devices = {x.device for _, x, _ in noted}
+        if len(devices) > 1 or {one.site for one in seen} != set(trackers) or len(set(seen)) > len(trackers):  # a site in several shapes
+            return
+        ranks = {site: tracker.rank for site, tracker in trackers.items()}
+        if self._graph is None or self._graph.seen != seen or self._graph.ranks != ranks:
+            self._graph = WindowGraph(seen, ranks, devices.pop())
+        self.on = True
+
+    def close(self, trackers: Mapping[str, SubspaceTracker]) -> LateWindow | None:
+        """Close the window that was put off; None where it is not what was expected, so that `catch_up` has it to hand out."""
+        graph = self._graph
+        if graph is None or _seen(self._waiting) != graph.seen or _changed(self._waiting):
+            return None
+        if self._newest is not None and not self._newest.steady:
+            self._settle(trackers)
+        if self._newest is None:
+            if not _all_steady(trackers) or {site: tracker.rank for site, tracker in trackers.items()} != graph.ranks:
+                return None
+            self._since = Before({site: tracker.snapshot() for site, tracker in trackers.items()})
+        assert self._since is not None
+        with plain_fp32(graph.device):
+            if self._newest is None:
+                graph.set_bases({site: tracker.basis for site, tracker in trackers.items() if tracker.basis is not None})
+            graph.load([x for _, x, _ in self._waiting])
+            outcome = Outcome(graph, graph.run())
+        before = replace(self._since, newest=None if self._newest is None else self._newest.outcome)
+        self._waiting, self._newest = [], LateWindow(trackers, before, outcome)
+        self._since = replace(self._since, later=self._since.later + 1)
+        if self.taken is not None:
+            self.taken.come_from(lambda window=self._newest: window.observed)  # type: ignore[misc]
+            self.taken, self._untaken = None, None
+        else:
+            self._untaken = self._newest
+        return self._newest
+
+    def take(self, now: Callable[[], Mapping[str, TrackerEvent]]) -> LateEvents | None:
+        """What was observed since the last time, its events to be made later; None where it cannot be told without catching up.
+
+        now: makes them of a window that is still open.
+        """
+        if self.empty:
+            window, self._untaken = self._untaken, None
+            return None if window is None else LateEvents(lambda: window.observed)
+        if self._untaken is not None or self.taken is not None:
+            return None
+        self.taken = LateEvents(now)
+        return self.taken
+
+    def catch_up(self, trackers: Mapping[str, SubspaceTracker]) -> tuple[dict[str, TrackerEvent], list[tuple[str, Tensor]]]:
+        """Bring the trackers to where the last window that closed has left them.
+
+        Returns the events of it that nobody has taken, and the observations of the open window, now the caller's to hand out. One whose
+        tensor has been changed since is left out, and nothing is put off again: the module changes in place what its layers read.
+        """
+        untaken = {} if self._untaken is None else self._untaken.observed
+        self._settle(trackers)
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self.on, self._alike = False, 0
+        self._never = self._never or _changed(waiting)
+        return untaken, [(site, x) for site, x, then in waiting if version(x) == then]
+
+    def _settle(self, trackers: Mapping[str, SubspaceTracker]) -> None:
+        if self._newest is not None:
+            for site, after in self._newest.after.items():
+                trackers[site].restore(after)
+        self._newest = self._untaken = self._since = None
+
+
+def version(x: Tensor) -> int:
+    """How often x has been changed in place; one that does not tell counts as never changed."""
+    return 0 if x.is_inference() else x._version
+
+
+def _seen(observations: Sequence[tuple[str, Tensor, int]]) -> tuple[Observed, ...]:
+    return tuple([Observed(site, x.shape, x.dtype) for site, x, _ in observations])
+
+
+def _changed(observations: Sequence[tuple[str, Tensor, int]]) -> bool:
+    return any(version(x) != then for _, x, then in observations)
+
+
+def _all_steady(trackers: Mapping[str, SubspaceTracker]) -> bool:
+    return bool(trackers) and all(tracker.steady for tracker in trackers.values())
