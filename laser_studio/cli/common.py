@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 if TYPE_CHECKING:
     from laser_studio.trm import TRM
 
-CHECKPOINT_HELP = "Checkpoint file or folder, or hf://owner/name[/file][@revision] of the Hugging Face Hub."
+# Brackets would be read as the ends of styles that were never begun.
+CHECKPOINT_HELP = escape("Checkpoint file or folder, or hf://owner/name[/file][@revision] of the Hugging Face Hub.")
 
 Device = Annotated[str, typer.Option(help="auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:1 or mps.")]
 Threads = Annotated[int, typer.Option(min=0, help="CPU threads; 0 leaves torch's own choice.")]
