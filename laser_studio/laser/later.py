@@ -7,27 +7,35 @@ been in the first place: its activations are still there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from operator import ne
 from time import perf_counter
 
+import torch
 from torch import Tensor
 
 from laser_studio.laser import rule
 from laser_studio.laser.event import Seen, TrackerEvent, Window
-from laser_studio.laser.tracker import EMPTY, LARGEST, Snapshot, SubspaceTracker, plain_fp32
+from laser_studio.laser.tracker import EMPTY, LARGEST, Snapshot, SubspaceTracker, in_plain_fp32
 from laser_studio.laser.window_graph import Numbers, Observed, SiteResult, WindowGraph
 
-MOST_BYTES = 2**28
-"""Activations of a window beyond which they are not put off: they would all be held, and large ones keep a GPU busy as they are."""
+MOST_OF_MEMORY = 1 / 32
+"""Share of a device's memory that the activations of a window may take to be put off: they are all held, and copied once."""
 ALIKE = 2
 """Windows in a row that must have been alike before the next is put off."""
 
 
 def pays(x: Tensor) -> bool:
-    """Whether work on x costs more to start than to do."""
+    """Whether work on x may cost more to start than to do."""
     return x.is_cuda
+
+
+@lru_cache(maxsize=16)
+def most_bytes(device: torch.device) -> float:
+    """Activations of a window beyond which nothing is put off there."""
+    return torch.cuda.get_device_properties(device).total_memory * MOST_OF_MEMORY if device.type == "cuda" else 2**28
 
 
 class LateEvents(Mapping[str, TrackerEvent]):
@@ -117,10 +125,11 @@ class LateWindow:
     @cached_property
     def steady(self) -> bool:
         """Whether every site reached ε, so that turning the bases was all there was to do."""
-        numbers = self.outcome.numbers
-        if not all(finite and 0 < total < LARGEST for finite, total in zip(numbers.finite, numbers.total, strict=True)):
-            return False
-        return all(rule.reaches(self.outcome.fidelity(site), tracker.policy) for site, tracker in self._trackers.items())
+        numbers, trackers = self.outcome.numbers, self._trackers
+        return all(
+            finite and 0 < total < LARGEST and rule.reaches(kept / total, trackers[site].policy)
+            for site, kept, total, finite in zip(self.outcome.graph.sites, numbers.kept, numbers.total, numbers.finite, strict=True)
+        )
 
     @property
     def observed(self) -> dict[str, TrackerEvent]:
@@ -142,7 +151,7 @@ class LateWindow:
     @cached_property
     def _closing(self) -> tuple[dict[str, TrackerEvent], dict[str, Snapshot]]:
         events, after = {}, {}
-        with plain_fp32(self.outcome.graph.device):
+        with in_plain_fp32(self.outcome.graph.device):
             for site, tracker in self._trackers.items():
                 twin = tracker.twin()
                 twin.restore(self._before.of(site))
@@ -171,62 +180,56 @@ class Later:
     def __init__(self) -> None:
         self.on = False
         self.taken: LateEvents | None = None
-        self._waiting: list[tuple[str, Tensor, int]] = []
+        self._waiting: list[Tensor] = []
+        self._versions: list[int] = []  # of those that wait, when they were seen
+        self._noted: list[Observed] = []
         self._bytes = 0
-        self._last: tuple[Observed, ...] = ()
+        self._last: list[Observed] = []
         self._alike = 0
         self._never = False
         self._graph: WindowGraph | None = None
+        self._order: tuple[Observed, ...] = ()
         self._newest: LateWindow | None = None
         self._untaken: LateWindow | None = None
         self._since: Before | None = None
 
-    @property
-    def full(self) -> bool:
-        """Whether as many observations wait as a window has."""
-        return self._graph is not None and len(self._waiting) >= len(self._graph.seen)
-
-    @property
-    def empty(self) -> bool:
-        """Whether none waits."""
-        return not self._waiting
-
-    def put_off(self, site: str, x: Tensor) -> None:
-        """Keep an observation until its window closes."""
-        self._waiting.append((site, x.detach() if x.requires_grad else x, version(x)))
+    def put_off(self, site: str, x: Tensor) -> bool:
+        """Keep an observation until its window closes; False where windows are not put off, or it is not the one that was expected."""
+        place, order = len(self._waiting), self._order
+        if not self.on or place >= len(order) or self.taken is not None:
+            return False
+        if order[place] != (site, x.shape, x.dtype):
+            return False
+        self._keep(x)
+        return True
 
     def note(self, site: str, x: Tensor) -> None:
         """An observation that was not put off, of a window whose like may be."""
         if self._never or not pays(x):
             return
         self._bytes += x.nbytes
-        if self._bytes <= MOST_BYTES:
-            self.put_off(site, x)
-        else:
-            self._waiting = []
+        self._noted.append(Observed(site, x.shape, x.dtype))
+        if self._bytes <= most_bytes(x.device):
+            self._keep(x)
 
     def window_over(self, trackers: Mapping[str, SubspaceTracker]) -> None:
         """A window has closed that was not put off: put off the next if it is like this one and the one before."""
-        noted, size = self._waiting, self._bytes
-        self._waiting, self._bytes = [], 0
-        seen = _seen(noted) if size <= MOST_BYTES else ()
+        seen, self._noted, self._bytes = self._noted, [], 0
         self._alike, self._last = self._alike + 1 if seen == self._last else 1, seen
-        if _changed(noted):
-            self._never = True
-        if not seen or self._never or self._alike < ALIKE or not _all_steady(trackers):
+        devices = {x.device for x in self._waiting}
+        if self._let_go(len(seen)) or self._alike < ALIKE or len(devices) != 1 or not _all_steady(trackers):
             return
-        devices = {x.device for _, x, _ in noted}
-        if len(devices) > 1 or {one.site for one in seen} != set(trackers) or len(set(seen)) > len(trackers):  # a site in several shapes
+        if {one.site for one in seen} != set(trackers) or len(set(seen)) > len(trackers):  # a site in several shapes
             return
         ranks = {site: tracker.rank for site, tracker in trackers.items()}
-        if self._graph is None or self._graph.seen != seen or self._graph.ranks != ranks:
+        if self._graph is None or self._graph.seen != tuple(seen) or self._graph.ranks != ranks:
             self._graph = WindowGraph(seen, ranks, devices.pop())
-        self.on = True
+        self.on, self._order = True, self._graph.seen
 
     def close(self, trackers: Mapping[str, SubspaceTracker]) -> LateWindow | None:
         """Close the window that was put off; None where it is not what was expected, so that `catch_up` has it to hand out."""
         graph = self._graph
-        if graph is None or _seen(self._waiting) != graph.seen or _changed(self._waiting):
+        if graph is None or len(self._waiting) != len(graph.seen) or self._changed():
             return None
         if self._newest is not None and not self._newest.steady:
             self._settle(trackers)
@@ -235,27 +238,28 @@ class Later:
                 return None
             self._since = Before({site: tracker.snapshot() for site, tracker in trackers.items()})
         assert self._since is not None
-        with plain_fp32(graph.device):
+        with in_plain_fp32(graph.device):
             if self._newest is None:
                 graph.set_bases({site: tracker.basis for site, tracker in trackers.items() if tracker.basis is not None})
-            graph.load([x for _, x, _ in self._waiting])
+            graph.load(self._waiting)
             outcome = Outcome(graph, graph.run())
+        self._waiting, self._versions = [], []
         before = replace(self._since, newest=None if self._newest is None else self._newest.outcome)
-        self._waiting, self._newest = [], LateWindow(trackers, before, outcome)
+        newest = self._newest = LateWindow(trackers, before, outcome)
         self._since = replace(self._since, later=self._since.later + 1)
         if self.taken is not None:
-            self.taken.come_from(lambda window=self._newest: window.observed)  # type: ignore[misc]
+            self.taken.come_from(lambda: newest.observed)
             self.taken, self._untaken = None, None
         else:
-            self._untaken = self._newest
-        return self._newest
+            self._untaken = newest
+        return newest
 
     def take(self, now: Callable[[], Mapping[str, TrackerEvent]]) -> LateEvents | None:
         """What was observed since the last time, its events to be made later; None where it cannot be told without catching up.
 
         now: makes them of a window that is still open.
         """
-        if self.empty:
+        if not self._waiting:
             window, self._untaken = self._untaken, None
             return None if window is None else LateEvents(lambda: window.observed)
         if self._untaken is not None or self.taken is not None:
@@ -271,11 +275,29 @@ class Later:
         """
         untaken = {} if self._untaken is None else self._untaken.observed
         self._settle(trackers)
-        waiting, self._waiting = self._waiting, []
-        if waiting:
-            self.on, self._alike = False, 0
-        self._never = self._never or _changed(waiting)
-        return untaken, [(site, x) for site, x, then in waiting if version(x) == then]
+        waiting = [(one.site, x) for one, x, then in zip(self._order, self._waiting, self._versions, strict=False) if _version(x) == then]
+        if self._waiting:
+            self.stop()
+        self._let_go(len(self._waiting))
+        return untaken, waiting
+
+    def stop(self) -> None:
+        """Observe as things come, until windows have been alike again."""
+        self.on, self._alike = False, 0
+
+    def _keep(self, x: Tensor) -> None:
+        self._waiting.append(x.detach() if x.requires_grad else x)
+        self._versions.append(_version(x))
+
+    def _let_go(self, seen: int) -> bool:
+        """Hold what waits no longer. True where it is not all that was seen, or windows of this module are never to be put off."""
+        self._never = self._never or self._changed()
+        partial = len(self._waiting) != seen
+        self._waiting, self._versions = [], []
+        return partial or self._never
+
+    def _changed(self) -> bool:
+        return any(map(ne, map(_version, self._waiting), self._versions))
 
     def _settle(self, trackers: Mapping[str, SubspaceTracker]) -> None:
         if self._newest is not None:
@@ -284,17 +306,9 @@ class Later:
         self._newest = self._untaken = self._since = None
 
 
-def version(x: Tensor) -> int:
+def _version(x: Tensor) -> int:
     """How often x has been changed in place; one that does not tell counts as never changed."""
     return 0 if x.is_inference() else x._version
-
-
-def _seen(observations: Sequence[tuple[str, Tensor, int]]) -> tuple[Observed, ...]:
-    return tuple([Observed(site, x.shape, x.dtype) for site, x, _ in observations])
-
-
-def _changed(observations: Sequence[tuple[str, Tensor, int]]) -> bool:
-    return any(version(x) != then for _, x, then in observations)
 
 
 def _all_steady(trackers: Mapping[str, SubspaceTracker]) -> bool:

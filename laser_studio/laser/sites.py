@@ -98,12 +98,13 @@ class SiteTap:
     def attach(self) -> Self:
         """Put the hooks in place; harmless where they are."""
         if not self._handles:
-            tap = weakref.ref(self)  # a module must not keep a forgotten tap and its tensors alive
+            tap, later = weakref.ref(self), self._later  # a module must not keep a forgotten tap and its trackers alive
 
             def hook_for(name: str) -> Any:
                 def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                    if (owner := tap()) is not None:
-                        owner._see(name, args[0] if args else kwargs["input"])
+                    x = args[0] if args else kwargs["input"]
+                    if not later.put_off(name, x) and (owner := tap()) is not None:
+                        owner._see(name, x)
 
                 return hook
 
@@ -177,22 +178,16 @@ class SiteTap:
         self._trackers = trackers
 
     def _see(self, name: str, x: Tensor) -> None:
-        later = self._later
-        if later.on:
-            if later.taken is None and not later.full:
-                if name in self._trackers:
-                    later.put_off(name, x)
-                    return
-                if not self._policy.enabled_for(name):
-                    return
-            self._catch_up()
         tracker = self._trackers.get(name)
+        if tracker is None and not self._policy.enabled_for(name):
+            return
+        if self._later.on:  # not what was expected next
+            self._catch_up()
+            self._later.stop()
         if tracker is None:
-            if not self._policy.enabled_for(name):
-                return
             tracker = self._trackers[name] = self._new_tracker(name)
         self._observe(tracker, x)
-        later.note(name, x)
+        self._later.note(name, x)
 
     def _observe(self, tracker: SubspaceTracker, x: Tensor) -> None:
         self._events.pop(tracker.name, None)  # so that the order is that of the last application

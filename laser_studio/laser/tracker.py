@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
@@ -271,9 +271,7 @@ class SubspaceTracker:
         """
         started = perf_counter()
         rows = self._rows(x)
-        if _plain(rows.device):
-            return self._observe(x, rows, coefficients, started)
-        with plain_fp32(self.device):
+        with in_plain_fp32(rows.device):
             return self._observe(x, rows, coefficients, started)
 
     def refresh(self, functional: float | None = None) -> TrackerEvent:
@@ -609,8 +607,7 @@ class SubspaceTracker:
 def refresh_together(trackers: Sequence[SubspaceTracker], functional: Sequence[float | None]) -> list[TrackerEvent]:
     """`refresh` of several trackers: their figures are read from the device at once, and equal QRs go together where that is cheaper."""
     started = perf_counter()
-    device = trackers[0].device if trackers else None
-    with nullcontext() if device is not None and _plain(device) else plain_fp32(device):
+    with in_plain_fp32(trackers[0].device if trackers else None):
         return _closed(trackers, functional, started)
 
 
@@ -644,6 +641,11 @@ def _plain(device: torch.device) -> bool:
 @lru_cache(maxsize=16)
 def _kind(device: torch.device) -> str:
     return device.type  # a string that torch prints anew each time, which takes as long as a small product
+
+
+def in_plain_fp32(device: torch.device | None) -> AbstractContextManager[None]:
+    """`plain_fp32` where the caller's mode makes it needed."""
+    return nullcontext() if device is not None and _plain(device) else plain_fp32(device)
 
 
 @contextmanager

@@ -106,16 +106,18 @@ class WindowGraph:
         for group in self._groups:
             torch.stack([bases[site] for site in group.sites], out=group.basis)
 
-    def load(self, activations: Sequence[Tensor]) -> None:
+    def load(self, activations: list[Tensor]) -> None:
         """Copy the activations of a window, in the order of `seen`."""
         lying = [x.is_contiguous() for x in activations]
+        if all(lying):
+            torch._foreach_copy_(self._buffers, activations)
+            return
         straight = [(buffer, x) for buffer, x, alike in zip(self._buffers, activations, lying, strict=True) if alike]
         if straight:  # one kernel for all, which it would not be with one that lies otherwise among them
             torch._foreach_copy_([buffer for buffer, _ in straight], [x for _, x in straight])
-        if len(straight) < len(lying):
-            for buffer, x, alike in zip(self._buffers, activations, lying, strict=True):
-                if not alike:
-                    buffer.copy_(x)
+        for buffer, x, alike in zip(self._buffers, activations, lying, strict=True):
+            if not alike:
+                buffer.copy_(x)
 
     def run(self) -> Tensor:
         """Work on what was loaded, turn the bases, and start to read the figures; returns what `result` takes apart."""
