@@ -24,8 +24,6 @@ from laser_studio.lab.streams import Stream, StreamWindow
 from laser_studio.laser import LaserPolicy, SiteTap, SubspaceTracker, TrackerEvent
 from laser_studio.trm import TRM, TRMConfig
 
-CYCLES = 3
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -212,11 +210,11 @@ def _steady(rows: int, dim: int, rank: int, device: torch.device, *, keep_window
 def all_sites_cost(
     *, hidden_size: int, seq_len: int, batch: int, rank: int, L_cycles: int, repeats: int, device: str = "auto", model: TRM | None = None
 ) -> list[Timing]:
-    """A supervision step of a two-layer TRM, three H cycles of L_cycles + 1 net applications, bare and with every site tracked, each
-    cycle a window.
+    """H cycles of a two-layer TRM, L_cycles + 1 net applications each, bare and with every site tracked, each cycle a window.
 
-    Three, because a GPU is behind the host: what it still has to do after the last cycle belongs to all of them. seq_len: tokens with
-    the prefix. Where `model` is given it is timed in place of a random one. The first windows are over before.
+    Three of them, a supervision step; on a GPU 48, a whole run of sixteen: it is behind the host, and what it still has to do after
+    the last cycle belongs to all of them. seq_len: tokens with the prefix. Where `model` is given it is timed in place of a random one.
+    The first windows are over before.
     """
     where = resolve_device(device)
     if model is None:
@@ -238,6 +236,8 @@ def all_sites_cost(
     watched = copy.deepcopy(net)  # with hooks of its own, so that neither side waits for them to be put in place
     tap = SiteTap(watched, LaserPolicy(rank=rank, min_fidelity=0.01)).attach()
 
+    cycles = 48 if where.type == "cuda" else 3
+
     @torch.no_grad()
     def cycle(module: torch.nn.Module) -> None:
         state = z
@@ -245,11 +245,11 @@ def all_sites_cost(
             state = module(state, injection, rope)
 
     def bare() -> None:
-        for _ in range(CYCLES):
+        for _ in range(cycles):
             cycle(net)
 
     def tracked() -> None:
-        for _ in range(CYCLES):
+        for _ in range(cycles):
             cycle(watched)
             tap.take()
             tap.refresh()
