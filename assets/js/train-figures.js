@@ -58,7 +58,7 @@ class TrainedRun {
     this.blocks = 0;
     this.tracks = new Map();
     this.events = new Map(); // "grow:SITE" and "reset:SITE" to counts by block
-    this.notes = []; // [step, settings that came into force with it]
+    this.notes = []; // [step, settings that came into force with it, or { budget } where it began by measuring one]
   }
 
   /** What to ask for: the last block may have been filling. */
@@ -118,7 +118,13 @@ class TrainedRun {
     });
   }
 
-  /** Settings in force with a step, as far as changes tell. */
+  /** Every measuring of the budget: [step it came before, { cosine, seconds, choice? }]. */
+  get checks() { return this.notes.filter(([, note]) => note.budget).map(([step, note]) => [step, note.budget]); }
+
+  /** What the budget led to last; null before, or without one. */
+  get choice() { return this.checks.findLast(([, { choice }]) => choice)?.[1].choice ?? null; }
+
+  /** What is noted of a step. */
   noteAt(step) { return this.notes.find(([at]) => Math.floor((at - 1) / this.size) === Math.floor((step - 1) / this.size)) ?? null; }
 
   /** Every figure by step as CSV; of blocks of several steps the lowest and the highest. */

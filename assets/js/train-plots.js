@@ -59,7 +59,7 @@ const trainPlots = {
     const ticks = log ? logTicks(least, most) : evenTicks(0, most, 4);
     if (log && ticks.length < 3) ticks.push(...evenTicks(least, most, 3).filter((value) => !ticks.includes(value)));
     ticks.sort((a, b) => b - a);
-    this.values(frame, ticks, y, (value) => `${Number(value.toPrecision(2))}`);
+    this.values(frame, ticks, y, (value) => `${Number(value.toPrecision(3))}`);
     this.ticks(frame, run);
     for (const [side, track] of sides) curve(context, track, 1, run.done + 1, x, y, ink[SIDE_INK[side]], 1, 0.38);
     for (const [side] of sides) curve(context, run.track(`mean.${side}`), 1, run.done + 1, x, y, ink[SIDE_INK[side]], side === "laser" ? 1.8 : 2.2);
@@ -93,7 +93,8 @@ const trainPlots = {
     this.over(frame, run);
   },
 
-  based: (run) => run.sites.map((site, i) => ({ ...site, colour: siteColour(i) })).filter((site) => site.dim > 0),
+  /** Sites that have, or had, a basis. */
+  based: (run) => run.sites.map((site, i) => ({ ...site, colour: siteColour(i) })).filter((site) => site.dim > 0 && run.track(`rank:${site.name}`).newest !== null),
 
   inOrder(run) {
     const sites = this.based(run);
@@ -105,8 +106,9 @@ const trainPlots = {
     if (!frame) return;
     const { context, top, floor, x, left, width, right } = frame;
     const sites = this.inOrder(run);
+    if (!sites.length) return;
     const epsilon = run.laser?.min_fidelity;
-    let least = epsilon ?? 1;
+    let least = ruled(run) ? epsilon ?? 1 : 1;
     for (const { name } of sites) run.track(`fidelity:${name}`).extremes(1, run.done + 1, (first, last, low) => { least = Math.min(least, low); });
     const base = [0.99, 0.95, 0.9, 0.8, 0.6, 0.4].find((value) => value <= least) ?? 0;
     // By their nines, as in the debugger: 0.9, 0.99 and 0.999 are equally far apart, and 1 is where 0.9999 is.
@@ -118,7 +120,7 @@ const trainPlots = {
       const chosen = this.selected === name;
       curve(context, run.track(`fidelity:${name}`), 1, run.done + 1, x, y, colour, chosen ? 2.2 : 1.2, this.selected === null || chosen ? 1 : 0.45);
     }
-    if (epsilon > base) {
+    if (epsilon > base && ruled(run)) {
       rule(context, y(epsilon), left, width - right, { colour: ink.amber, dash: SHORT_DASH });
       label(context, `ε = ${epsilon.toFixed(3)}`, width - right, y(epsilon) + 8 < floor ? y(epsilon) + 8 : y(epsilon) - 8, { align: "right", colour: ink.amber, weight: 600 });
     }
@@ -131,6 +133,7 @@ const trainPlots = {
     const frame = this.frame("rank-plot", run, { top: 6 });
     if (!frame) return;
     const { context, top, floor, x } = frame;
+    if (!this.based(run).length) return;
     const y = (share) => floor - share * (floor - top);
     this.values(frame, [0, 0.5, 1], y, (value) => `${Math.round(100 * value)}`);
     this.ticks(frame, run);
@@ -195,7 +198,7 @@ const trainPlots = {
       const note = shown.noteAt(step);
       tip.show([
         { name: first === last ? "step" : "steps, lowest to highest", value: first === last ? `${step}` : `${first} to ${last}` }, ...lines(shown, step),
-        ...(note ? [`settings changed: rank ${note[1].rank}, ε ${note[1].min_fidelity}, p ${note[1].patience}, growth ${note[1].growth}`] : []),
+        ...(note ? noteWords(note[1]) : []),
       ], across, down);
     };
     const stepAt = (offset, width, shown) => Math.round(1 + ((offset - left) / (width - left - right)) * (Math.max(LEAST_SPAN, shown.done) - 1));
@@ -221,6 +224,13 @@ const trainPlots = {
     redraw();
   },
 };
+
+/** A note in words: settings that changed, or a budget that was measured. */
+function noteWords({ budget, ...settings }) {
+  if (!budget) return [`settings changed: rank ${settings.rank}, ε ${settings.min_fidelity}, p ${settings.patience}, growth ${settings.growth}`];
+  const { choice } = budget;
+  return [choice ? `budget ${choice.asked}: chosen, cosine ${fixed(choice.mean, 4)} (${fixed(choice.worst, 4)} at worst)` : `budget measured again: cosine ${fixed(budget.cosine, 4)}, kept`];
+}
 
 const SIDE_INK = { laser: "accent", plain: "muted" };
 const SIDE_NAME = { laser: "with LASER", plain: "without" };

@@ -6,6 +6,8 @@ const PAGE_KEY = "laser-studio-train-page"; // the secret by which a run knows i
 const LAST_KEY = "laser-studio-train-run"; // the run this browser trained last
 const LIVE_STATES = new Set(["starting", "running", "pausing", "paused", "stopping"]);
 const TRAIN_SLIDERS = ["rank", "min_fidelity", "patience", "growth"];
+const TRAIN_PLAN = ["keeps", "budget", "mode", "storage", "products", "on_miss"]; // choices, one each
+const TRAIN_AMOUNTS = ["cosine", "share", "recheck"]; // numbers of a budget
 const PILLS = {
   none: "ready", starting: "starting", running: "training", pausing: "pausing", paused: "paused", stopping: "saving", resting: "at rest", done: "complete",
   error: "stopped",
@@ -54,6 +56,7 @@ const training = {
       say($("loss-scale"), trainPlots.logarithmic ? "scale: log" : "scale: linear");
       redraw();
     });
+    for (const name of TRAIN_PLAN) slider(name).addEventListener("change", () => this.tell());
     for (const name of TRAIN_SLIDERS) {
       const range = slider(name), number = numberOf(name);
       range.addEventListener("input", () => { number.value = range.value; this.tuneSoon(); });
@@ -117,9 +120,7 @@ const training = {
     this.version = reply.version;
     [this.live, this.own, this.busy] = [reply.live, reply.own, reply.busy];
     if (first) {
-      for (const [id, names] of [["train-task", reply.tasks], ["train-variant", reply.variants], ["train-storage", reply.storages]]) {
-        $(id).replaceChildren(...names.map((name) => make("option", { value: name, text: STORAGE_NAMES[name] ?? name })));
-      }
+      for (const [id, names] of [["train-task", reply.tasks], ["train-variant", reply.variants]]) $(id).replaceChildren(...names.map((name) => make("option", { value: name, text: name })));
     }
     this.tellList();
   },
@@ -180,14 +181,31 @@ const training = {
 
   // Doing
 
+  /** How activations are to be kept. What has no say keeps its place on the page, and is sent as it stands. */
+  plan() {
+    const chosen = Object.fromEntries(TRAIN_PLAN.map((name) => [name, slider(name).value]));
+    if (chosen.keeps === "whole") chosen.mode = "block";
+    return { ...chosen, ...Object.fromEntries(TRAIN_AMOUNTS.map((name) => [name, Number(slider(name).value)])) };
+  },
+
+  /** The first number of the budget that cannot be, in words; "" where all can. */
+  unfit() {
+    if (slider("keeps").value !== "budget") return "";
+    const asked = TRAIN_AMOUNTS.filter((name) => name === "recheck" || (name === "cosine") === (slider("budget").value === "cosine"));
+    const wrong = asked.map(slider).find((field) => field.value === "" || !field.checkValidity());
+    wrong?.focus();
+    return wrong ? `${{ cosine: "a budget's cosine", share: "a budget's share of plain autograd's bytes", recheck: "the distance between two measurings" }[wrong.id.slice(6)]} lies between ${wrong.min} and ${wrong.max}${wrong.id === "train-share" ? " %" : ""}: nothing was started` : "";
+  },
+
   settings() { return Object.fromEntries(TRAIN_SLIDERS.map((name) => [name, Number(slider(name).value)])); },
 
   async begin() {
     if (this.acting) return;
+    this.problem(this.unfit());
+    if (!$("train-problem").hidden) return;
     this.acting = "start";
-    this.problem("");
     this.tell();
-    const reply = await this.ask("train_start", { task: $("train-task").value, variant: $("train-variant").value, storage: $("train-storage").value, laser: this.settings() });
+    const reply = await this.ask("train_start", { task: $("train-task").value, variant: $("train-variant").value, plan: this.plan(), laser: this.settings() });
     this.acting = "";
     if (!reply || reply.error) { this.tell(); return; }
     remember(LAST_KEY, reply.run);
@@ -266,12 +284,13 @@ const training = {
     mark(pill, "class", { running: "playing", starting: "playing", done: "done", error: "error" }[state] ?? "");
     say($("train-name"), run?.name ?? "new");
     const about = this.offered?.runs.find((one) => one.run === run?.name);
-    if (about?.task) { $("train-task").value = about.task; $("train-variant").value = about.variant; $("train-storage").value = about.laser.storage; }
-    for (const id of ["train-task", "train-variant", "train-storage"]) $(id).disabled = Boolean(run);
+    if (about?.task) { $("train-task").value = about.task; $("train-variant").value = about.variant; this.showPlan(about.laser); }
+    for (const id of ["train-task", "train-variant"]) $(id).disabled = Boolean(run);
+    const keeps = this.tellPlan(Boolean(run));
     if (run?.laser && !this.moved && !this.tuning) {
       for (const name of TRAIN_SLIDERS) if (document.activeElement !== numberOf(name)) this.slide(name, name === "rank" ? parseFloat(run.laser.rank) : run.laser[name]);
     }
-    for (const name of TRAIN_SLIDERS) for (const node of [slider(name), numberOf(name)]) node.disabled = Boolean(run) && !this.steers();
+    for (const name of TRAIN_SLIDERS) for (const node of [slider(name), numberOf(name)]) node.disabled = keeps !== "bases" || (Boolean(run) && !this.steers());
 
     const full = this.offered && this.offered.runs.length >= this.offered.most;
     hide($("train-start"), Boolean(run));
@@ -291,16 +310,55 @@ const training = {
     say($("train-note"), others && live ? "Another page trains this: you may look, and steer it once it is paused."
       : elsewhere ? `${this.live} is being trained ${this.own ? "by this page" : "by another page"}; one run is trained at a time.`
         : full && !run ? `${this.offered.most} runs are kept, and no more: delete one below.`
-          : live && run.done ? "Sliders act on the next step." : state === "done" ? "Complete. The models it keeps open in the debugger." : run && !live ? "At rest on disk. Resume it, and the sliders act on the next step."
+          : live && run.done ? (keeps === "bases" ? "Sliders act on the next step." : "How activations are kept stays to the run's end.") : state === "done" ? "Complete. The models it keeps open in the debugger." : run && !live ? (keeps === "bases" ? "At rest on disk. Resume it, and the sliders act on the next step." : "At rest on disk. Resumed, it goes on to the same curve.")
             : "Both sides start from the same weights and see the same puzzles in the same order.");
     this.tellProgress(run, state);
     this.tellHead(run);
     this.tellModels(run);
     this.tellSites();
+    this.tellChoice(run);
     if (run?.problem) this.problem(run.problem);
     $("train-save").disabled = !run?.done;
     this.markList();
     redraw();
+  },
+
+  /** Put what a run was started with into the controls. */
+  showPlan(laser) {
+    const [kind, amount] = (laser.budget ?? "").split("=");
+    const shown = { ...laser, keeps: laser.budget ? "budget" : laser.whole ? "whole" : "bases", budget: kind || null, [kind === "bytes" ? "share" : "cosine"]: amount ? parseFloat(amount) : null };
+    for (const name of [...TRAIN_PLAN, ...TRAIN_AMOUNTS]) if (shown[name] !== undefined && shown[name] !== null) slider(name).value = `${shown[name]}`;
+  },
+
+  /** Which controls have a say, and why the others have none. Returns what is kept. */
+  tellPlan(fixed) {
+    const keeps = slider("keeps").value, found = keeps === "budget";
+    const idle = { keeps: false, mode: keeps === "whole", storage: found, products: !found && slider("storage").value === "exact", on_miss: keeps !== "bases" };
+    for (const name of [...TRAIN_PLAN, ...TRAIN_AMOUNTS]) slider(name).disabled = fixed || Boolean(idle[name]);
+    if (keeps === "whole") slider("mode").value = "block";
+    hide($("train-budgets"), !found);
+    const bytes = slider("budget").value === "bytes";
+    hide(slider("cosine").parentNode, bytes);
+    hide(slider("share").parentNode, !bytes);
+    hide($("train-idle"), keeps === "bases");
+    say($("train-idle"), { bases: "", whole: "Without bases there is no rule: these do not count.", budget: "The budget finds rank and storage of each site: these do not count." }[keeps]);
+    return keeps;
+  },
+
+  /** What the budget led to, and when it was measured. */
+  tellChoice(run) {
+    const line = $("train-choice"), budget = run?.laser?.budget;
+    hide(line, !budget || !run.done);
+    if (!budget || !run.done) return;
+    const { choice, checks } = run, after = checks.map(([step]) => (step - 1).toLocaleString("en"));
+    const held = choice && (choice.reached ? "held" : "not reached, nearest");
+    const times = after.length > 4 ? `${after[0]} … ${after.slice(-2).join(", ")}` : after.join(", ");
+    say(line, choice ? `${choice.asked}: ${held}, cosine ${fixed(choice.mean, 4)} (worst ${fixed(choice.worst, 4)}) · measured after step ${times}`
+      : "The budget is measured after step 3; until then places are kept whole, in full.");
+    explain(line, () => checks.map(([step, check]) => {
+      const led = check.choice ? `${check.choice.options ? "chosen" : ""}: cosine ${fixed(check.choice.mean, 4)}, ${bytes(check.choice.saved)} of ${bytes(check.choice.full)} saved` : `${fixed(check.cosine, 4)}, kept as it was`;
+      return `after step ${(step - 1).toLocaleString("en")}, in ${duration(check.seconds)}, ${led}`;
+    }));
   },
 
   tellProgress(run, state) {
@@ -335,8 +393,13 @@ const training = {
     text("tile-time", seconds[1] ? seconds[0] / seconds[1] : null, (value) => `${fixed(value, 2)} ×`);
     say($("tile-resets"), run?.done ? `${run.count("reset")}` : NONE);
     say($("tile-growth"), run?.done ? `${run.count("grow")}` : NONE);
-    const epsilon = run?.laser?.min_fidelity;
-    say($("sites-now"), run?.done ? `ε ${fixed(epsilon, 3)} · ${run.count("reset")} resets` : "");
+    const rate = (what) => fixed(figure(`per thousand.${what}`), 0);
+    say($("tile-rates"), figure("per thousand.misses") === null ? "" : `per 1,000 steps\n${rate("resets")} · ${rate("growths")} · ${rate("misses")} misses`);
+    const epsilon = run?.laser?.min_fidelity, none = Boolean(run?.done) && !trainPlots.based(run).length;
+    say($("sites-now"), run?.done && !none && ruled(run) ? `ε ${fixed(epsilon, 3)} · ${run.count("reset")} resets` : "");
+    hide($("sites-none"), !none);
+    for (const id of ["rank-lane", "rank-box"]) hide($(id), none);
+    say($("sites-none"), none ? (run.laser.budget && !run.choice ? "Nothing is projected until the budget is measured." : "No bases: every place is kept whole, so there is no fidelity and no rank.") : "");
   },
 
   tellModels(run) {
@@ -364,24 +427,26 @@ const training = {
       this.rows = sites.map((site, i) => {
         const row = make("button", { cls: "memory-row", type: "button", "aria-pressed": "false" }, box);
         make("span", { cls: "name", text: site.label }, row);
+        const how = make("span", { cls: "how num" }, row);
         const full = make("i", { cls: "full" }, make("span", { cls: "bar" }, row));
         const all = make("i", { cls: "basis" }, full), kept = make("i", { cls: "kept" }, full);
         all.style.background = kept.style.background = site.dim ? siteColour(i) : "var(--muted)";
         const value = make("b", { cls: "num", text: NONE }, row);
         row.addEventListener("click", () => this.select(site.name));
-        return { row, full, all, kept, value };
+        return { row, how, full, all, kept, value };
       });
     }
     if (!run) return;
     const at = (kind, name) => run.track(`${kind}:${name}`).newest ?? 0;
     const widest = Math.max(1, ...sites.map(({ name }) => Math.max(at("full", name), at("kept", name))));
     sites.forEach((site, i) => {
-      const { row, full, all, kept, value } = this.rows[i];
+      const { row, how, full, all, kept, value } = this.rows[i];
       const whole = at("full", site.name), stored = at("stored", site.name), beside = at("beside", site.name);
       const length = Math.max(whole, stored + beside, 1);
       dress(full, "transform", `scaleX(${(length / widest).toFixed(4)})`);
       dress(kept, "transform", `scaleX(${(stored / length).toFixed(4)})`);
       dress(all, "transform", `scaleX(${((stored + beside) / length).toFixed(4)})`);
+      say(how, keptAs(run, site, whole, stored));
       say(value, `${bytes(whole)} → ${bytes(stored + beside)}`);
       row.classList.toggle("selected", trainPlots.selected === site.name);
       mark(row, "aria-pressed", String(trainPlots.selected === site.name));
@@ -434,17 +499,31 @@ const training = {
   },
 };
 
-const STORAGE_NAMES = { exact: "as they are", int8: "8 bits" };
+const IN_BITS = { exact: "", int8: " · 8 bits", int4: " · 4 bits" };
 const slider = (name) => $(`train-${name.replace("_", "-")}`);
+/** Whether rank, ε, patience and growth have a say in a run. */
+const ruled = (run) => !run.laser?.budget && !run.laser?.whole;
 const numberOf = (name) => $(`train-${name.replace("_", "-")}-number`);
 const labelOf = (run, name) => run.sites.find((site) => site.name === name)?.label ?? name;
+
+/** How a site's input is kept in the newest step. */
+function keptAs(run, site, whole, stored) {
+  if (!site.dim) return "rebuilt";
+  const option = run.choice?.options[site.name], rank = option && option.rank === null ? null : run.track(`rank:${site.name}`).newest;
+  const bits = IN_BITS[option?.storage ?? run.laser?.storage] ?? "";
+  if (rank) return `rank ${rank}${bits}`;
+  return stored === whole || rank === 0 || !bits || (run.laser?.budget && !run.choice) ? "in full" : `whole${bits}`;
+}
 
 function siteWords(run, site, whole, stored, beside) {
   const rank = run.track(`rank:${site.name}`).newest, fidelity = run.track(`fidelity:${site.name}`).newest;
   if (!site.dim) return `${site.name}: ${bytes(whole)} in full; rebuilt in backward, nothing is stored of it`;
-  const basis = rank ? `rank ${rank} of ${site.dim}, fidelity ${fidelityText(fidelity)}` : "kept whole in this step";
+  const option = run.choice?.options[site.name];
+  const basis = rank && option?.rank !== null ? `rank ${rank} of ${site.dim}, fidelity ${fidelityText(fidelity)}` : `width ${site.dim}, kept ${keptAs(run, site, whole, stored)}`;
   const feeds = whole ? `${bytes(whole)} in full` : "the block's output, which plain autograd need not keep";
-  return [`${site.name}: ${basis}`, `${feeds}; stored ${bytes(stored)}, beside it ${bytes(beside)}`, `${run.count("grow", site.name)} times grown, ${run.count("reset", site.name)} resets`];
+  const led = option ? `chosen by the budget: ${option.rank === null ? "no basis" : `rank ${option.rank} of the width`}${IN_BITS[option.storage] || " · in full"}; by itself it frees ${bytes(Math.max(0, option.freed))} and leaves a cosine of ${fixed(option.alone, 5)}`
+    : ruled(run) ? `${run.count("grow", site.name)} times grown, ${run.count("reset", site.name)} resets` : null;
+  return [`${site.name}: ${basis}`, `${feeds}; stored ${bytes(stored)}, beside it ${bytes(beside)}`, ...(led ? [led] : [])];
 }
 
 const standing = (step, steps, exact) => `${step.toLocaleString("en")} of ${steps.toLocaleString("en")} steps${exact === null || exact === undefined ? "" : ` · ${percent(exact, 0)} exact`}`;

@@ -36,8 +36,9 @@ from laser_studio.lab.saved_runs import (
     state_name,
     states,
 )
-from laser_studio.lab.train import LaserSettings, Trainer
+from laser_studio.lab.train import Held, LaserSettings, Trainer
 from laser_studio.laser import TrackerEvent, find_sites
+from laser_studio.laser.ledger import COUNTS
 from laser_studio.trm import save_checkpoint
 
 VALIDATION_PUZZLES = 100  # evaluated often, on both sides, between steps that somebody watches
@@ -63,12 +64,12 @@ class Sides(Generic[T]):
 class SiteStep:
     """One site in one optimiser step.
 
-    rank: directions of the basis that was in force, 0 where the input was kept whole; fidelity: energy share that was kept with it, None
-    then. action: what the rule did at the step's end, "" where no window closed, and state after it. Bytes: of this site's inputs in
-    full, as stored, and what is kept beside them (basis, projected weights, bookkeeping).
+    rank: directions of the basis that was in force, 0 where the input was kept whole, None where there is no basis at all; fidelity:
+    energy share that was kept with it, None without. action: what the rule did at the step's end, "" where no window closed, and state
+    after it. Bytes: of this site's inputs in full, as stored, and what is kept beside them (basis, projected weights, bookkeeping).
     """
 
-    rank: int
+    rank: int | None
     fidelity: float | None
     action: str
     state: str
@@ -82,10 +83,11 @@ class PairedStep:
     """What one optimiser step of both sides showed; everything was measured in it.
 
     loss: of the step's batch; mean_loss: over the last `MEAN` steps; training_exact: share of the last training samples that halted right;
-    seconds: of the optimiser step. all_full_bytes and all_saved_bytes: what autograd would save for backward uncompressed, and what is
-    saved, bases and bookkeeping included.
+    seconds: of the optimiser step, without the measuring of a budget. all_full_bytes and all_saved_bytes: what autograd would save for
+    backward uncompressed, and what is saved, bases and bookkeeping included. per_thousand: misses, growths and resets so far in 1,000
+    optimiser steps, all sites together.
     accuracy: on validation puzzles, where this step was followed by an evaluation; settings: of LASER, where others came into force with
-    this step; seconds_left: to the end of the run, evaluations included.
+    this step; budget: where the step began by measuring one; seconds_left: to the end of the run, evaluations included.
     """
 
     step: int
@@ -96,8 +98,10 @@ class PairedStep:
     sites: Mapping[str, SiteStep]
     all_full_bytes: int
     all_saved_bytes: int
+    per_thousand: Mapping[str, float]
     accuracy: Sides[Accuracy] | None
     settings: LaserSettings | None
+    budget: Held | None
     seconds_left: float
 
     def figures(self) -> dict[str, float | None]:
@@ -111,6 +115,7 @@ class PairedStep:
             if self.accuracy is not None:
                 numbers[f"exact.{side}"] = self.accuracy.of(side).exact[-1]
                 numbers[f"cell.{side}"] = self.accuracy.of(side).cell[-1]
+        numbers |= {f"per thousand.{what}": rate for what, rate in self.per_thousand.items()}
         for name, site in self.sites.items():
             numbers |= {
                 f"rank:{name}": site.rank,
@@ -125,6 +130,21 @@ class PairedStep:
     def events(self) -> list[str]:
         """What happened in it, as a `History` counts it: `grow:SITE`, `reset:SITE`."""
         return [f"{site.action}:{name}" for name, site in self.sites.items() if site.action in ("grow", "reset")]
+
+    def note(self) -> dict[str, Any] | None:
+        """What else a `History` keeps of it, as plain values: settings that came into force, or {"budget": …}, what was measured of one."""
+        if self.budget is None:
+            return None if self.settings is None else live_values(self.settings)
+        held, choice = self.budget, self.budget.choice
+        told: dict[str, Any] = {"cosine": held.cosine, "seconds": held.seconds}
+        if choice is not None:
+            options = {
+                place: {"rank": one.rank, "storage": one.storage, "freed": choice.effects[place, one].freed, "alone": choice.alone(place)}
+                for place, one in choice.options.items()
+            }
+            reached = {"asked": str(choice.budget), "reached": choice.reached, "mean": choice.cosine, "worst": choice.worst}
+            told["choice"] = {**reached, "saved": choice.saved, "full": choice.full, "runs": choice.runs, "options": options}
+        return {"budget": told}
 
 
 class PairedTraining:
@@ -180,16 +200,25 @@ class PairedTraining:
 
     @property
     def sites(self) -> dict[str, int]:
-        """Width of every place that has a basis, by name, in the order of the model; empty before the first step."""
+        """Width of every place of which something is kept, by name, in the order of the model; empty before the first step."""
         laser = self.trainers.laser.laser
         assert laser is not None
-        return {name: site.tracker.dim for name, site in laser.stored_sites.items()}
+        return dict(laser.places)
+
+    @property
+    def budget_is_due(self) -> bool:
+        """Whether the next step begins by measuring a budget, which takes as long as many steps."""
+        return self.trainers.laser.budget_is_due
 
     def set_policy(self, **changes: Any) -> LaserSettings:
         """Other settings of LASER from the next step on: rank, min_fidelity, patience, growth. Returns all that are then in force.
 
-        Raises `TrainingError` for others, for values out of range and for a rank that a site is too narrow for; nothing changes then.
+        Raises `TrainingError` for others, for values out of range, for a rank that a site is too narrow for, and where a budget or places
+        kept whole leave them no say; nothing changes then.
         """
+        if not self.settings.rule_counts:
+            why = "a budget finds the rank of each site" if self.settings.budget else "places are kept whole, without bases"
+            raise TrainingError(f"{why}: rank, min_fidelity, patience and growth do not count in this run; start another to set them")
         foreign = sorted(set(changes) - set(LIVE))
         if foreign:
             raise TrainingError(f"{', '.join(foreign)[:80]} cannot change while a run is trained; {', '.join(LIVE)} can")
@@ -214,14 +243,15 @@ class PairedTraining:
             laser.set_policy(changed.policy())
         before = Sides(self.trainers.laser.seconds, self.trainers.plain.seconds)
         loss = Sides(self.trainers.laser.advance(), self.trainers.plain.advance())
-        ledger = laser.ledger()
+        ledger, held = laser.ledger(), self.trainers.laser.held
         accuracy = self._evaluated() if self.step % self.recipe.train.eval_every == 0 or self.complete else None
-        self._paces = [*self._paces[1 - PACE :], time.monotonic() - started]
+        measuring = 0.0 if held is None else held.seconds
+        self._paces = [*self._paces[1 - PACE :], time.monotonic() - started - measuring]
         nothing: tuple[float | None, str, str] = (None, "", "")
         sites = {}
         for name, line in ledger.sites.items():
             fidelity, action, state = self._events.get(name, nothing)
-            rank = 0 if line.exact else line.rank
+            rank = None if name not in laser.stored_sites else 0 if line.exact else line.rank
             sites[name] = SiteStep(
                 rank, fidelity if rank else None, action, state, line.full_bytes, line.stored_bytes, line.basis_bytes
             )  # fmt: skip
@@ -230,15 +260,17 @@ class PairedTraining:
             loss=loss,
             mean_loss=Sides(**{side: self._mean_with(side, loss.of(side)) for side in SIDES}),
             training_exact=Sides(self.trainers.laser.training_exact, self.trainers.plain.training_exact),
-            seconds=Sides(self.trainers.laser.seconds - before.laser, self.trainers.plain.seconds - before.plain),
+            seconds=Sides(self.trainers.laser.seconds - before.laser - measuring, self.trainers.plain.seconds - before.plain),
             sites=sites,
             all_full_bytes=ledger.total.all_full_bytes,
             all_saved_bytes=ledger.total.all_saved_bytes,
+            per_thousand={what: ledger.total.per_thousand_steps(what) for what in COUNTS},
             accuracy=accuracy,
             settings=changed,
+            budget=held,
             seconds_left=sum(self._paces) / len(self._paces) * (self.steps - self.step),
         )
-        self.history.add(step.figures(), step.events(), None if changed is None else live_values(changed))
+        self.history.add(step.figures(), step.events(), step.note())
         return step
 
     def _mean_with(self, side: Side, loss: float) -> float:

@@ -17,6 +17,7 @@ from laser_studio.lab.distributed import ALONE, Team
 from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.recipes import Recipe
 from laser_studio.lab.train import BEST_FOLDER, LOG_FILE, Progress, Trainer, fit
+from laser_studio.laser.ledger import TotalLine
 from laser_studio.trm import load_checkpoint
 
 MODEL_FOLDER = "model"
@@ -27,10 +28,11 @@ VALIDATION_PUZZLES = 200  # weights are chosen on them, never on the puzzles the
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished run: where its model is, and its exact and cell accuracy on held-out puzzles."""
+    """A finished run: where its model is, its exact and cell accuracy on held-out puzzles, and with LASER what compression did."""
 
     folder: Path
     accuracy: Accuracy
+    compressed: TotalLine | None = None
 
 
 @dataclass(frozen=True)
@@ -85,4 +87,4 @@ def run(
     export(model, trainer, recipe, accuracy, command=command, step=best[0], folder=target)
     with atomic_path(target / CURVE_FILE) as temporary:
         shutil.copyfile(folder / CURVE_FILE, temporary)
-    return Trained(target, accuracy)
+    return Trained(target, accuracy, None if trainer.laser is None else trainer.laser.ledger().total)

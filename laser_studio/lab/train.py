@@ -30,7 +30,7 @@ from laser_studio.lab.evaluate import Accuracy, evaluate
 from laser_studio.lab.losses import forward_backward
 from laser_studio.lab.optim import SignSGD, WeightAverage
 from laser_studio.laser import Compression, LaserPolicy, TrackerEvent, compress
-from laser_studio.laser.budget import Budget
+from laser_studio.laser.budget import Budget, Choice
 from laser_studio.laser.linalg import private_generator
 from laser_studio.laser.policy import ALL_OFF
 from laser_studio.settings import describe, setting, settings
@@ -106,11 +106,18 @@ class LaserSettings:
 
     def __post_init__(self) -> None:
         self.policy()  # so that a rank that cannot be read is refused before anything is trained
+        if self.whole and self.mode == "linear" and not self.budget:
+            raise TrainingError('laser.whole keeps the places between the stages of mode "block", and mode "linear" has none: change one')
         if self.budget:
             try:
                 Budget.read(self.budget)
             except CompressionError as problem:
                 raise TrainingError(f"laser: {problem}") from None
+
+    @property
+    def rule_counts(self) -> bool:
+        """Whether rank, min_fidelity, patience and growth have a say: not where a budget finds ranks, nor where there are no bases."""
+        return not (self.budget or self.whole)
 
     def policy(self) -> LaserPolicy:
         """The policy of all sites."""
@@ -134,6 +141,19 @@ class Progress:
     exact: float
     seconds_left: float
     accuracy: Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class Held:
+    """A budget measured before an optimiser step.
+
+    cosine: that what was chosen before reaches now, 1 where there was nothing yet; choice: what was chosen anew, None where it stays;
+    seconds: the measuring took.
+    """
+
+    cosine: float
+    choice: Choice | None
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -178,7 +198,8 @@ class Trainer:
                 products=how.products,
                 group=team.group,
             )
-        self.choices: list[tuple[int, str]] = []  # of a budget: the step before which each was made, and what it says
+        self.choices: list[tuple[int, str]] = []  # of a budget: the step after which each was made, and what it says
+        self.held: Held | None = None  # a budget, where the newest step began by measuring it
         if settings.compile:
             self.model.net.compile()  # in place: the names of the weights stay as they are
         self.model.exploration = torch.Generator(device).manual_seed(settings.seed + 1)
@@ -202,8 +223,7 @@ class Trainer:
     def advance(self) -> float:
         """One optimiser step; returns its loss."""
         started = time.monotonic()
-        if self.laser is not None and self.laser.budget is not None and self._budget_is_due():
-            self._hold_budget(self.laser)
+        self.held = self._hold_budget(self.laser) if self.laser is not None and self.budget_is_due else None
         batch = self._draw()
         if self.carry is None:
             self.carry = self.model.initial_carry(batch)
@@ -230,13 +250,17 @@ class Trainer:
         self.seconds += time.monotonic() - started
         return value
 
-    def _budget_is_due(self) -> bool:
-        """At the first steps' end, when samples are at several supervision steps, and then at every so many."""
+    @property
+    def budget_is_due(self) -> bool:
+        """Whether the next step begins by measuring a budget: at the first steps' end, when samples are at several supervision steps, and
+        then at every so many."""
+        if self.laser is None or self.laser.budget is None:
+            return False
         return self.step == FIRST_CHOICE or (self.step > FIRST_CHOICE and self.step % self.laser_settings.recheck == 0)
 
-    def _hold_budget(self, laser: Compression) -> None:
+    def _hold_budget(self, laser: Compression) -> Held:
         """Measure on steps that go on from here with puzzles of a generator of their own: what follows is as if it had not been."""
-        exploration = self.model.exploration
+        started, exploration = time.monotonic(), self.model.exploration
         assert exploration is not None and self.carry is not None
         before, carry = exploration.get_state(), self.carry
         draw = private_generator("budget", self.settings.seed, self.step)
@@ -247,11 +271,12 @@ class Trainer:
             with torch.no_grad():
                 carry, _ = self.model(carry, batch)
         try:
-            _, choice = laser.hold(runs)
+            cosine, choice = laser.hold(runs)
         finally:
             exploration.set_state(before)
         if choice is not None:
             self.choices.append((self.step, str(choice)))
+        return Held(cosine, choice, time.monotonic() - started)
 
     def _mean_loss_backward(self, carry: Carry, batch: dict[str, torch.Tensor]) -> None:
         forward_backward(self.model, carry, batch)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from laser_studio.laser.chain import rebuilding
-from laser_studio.laser.ledger import SavedMeter, SiteLine, TotalLine, saved_for_backward
+from laser_studio.laser.ledger import LedgerLine, SavedMeter, SiteLine, TotalLine, saved_for_backward
+from laser_studio.laser.quantise import Storage, stored_bytes
 from laser_studio.laser.stored_site import StoredSite
 
 CHAIN = "chain"  # who saves, for the meter, inside residual stages
@@ -52,6 +53,7 @@ class Books:
         self._plain_seen: set[_Key] = set()  # in this step
         self._plain_chains = 0
         self._end_bytes: dict[str, int] = {}  # inputs of the last layers of stages: rebuilt, so nothing is kept of them
+        self._whole: dict[str, LedgerLine] = {}  # places without a basis, by name
         self._norm_bytes = 0
 
     def share_with(self, other: Books) -> None:
@@ -98,13 +100,23 @@ class Books:
 
     def next_step(self) -> None:
         """The optimiser step is over."""
-        self._end_bytes, self._norm_bytes, self._plain_chains = {}, 0, 0
+        self._end_bytes, self._whole, self._norm_bytes, self._plain_chains = {}, {}, 0, 0
         self._plain_seen.clear()
 
     def note_stage(self, last: str, inner: int, rows: int, itemsize: int) -> None:
         """One application of a stage: the name of its last layer, the width of that layer's input, rows of the norm, bytes of a value."""
         self._end_bytes[last] = self._end_bytes.get(last, 0) + rows * inner * itemsize
         self._norm_bytes += rows * 4  # one fp32 number per row
+
+    def note_whole(self, name: str, feeds: int, storage: Storage, rows: Tensor) -> None:
+        """One application of a place without a basis: the linear layers that read it, and its rows (N, D), kept whole in this storage."""
+        line = LedgerLine(feeds * rows.nbytes, stored_bytes(rows, storage), 0)
+        self._whole[name] = self._whole[name] + line if name in self._whole else line
+
+    @property
+    def holds_whole(self) -> bool:
+        """Whether a place without a basis was seen in this step."""
+        return bool(self._whole)
 
     def note_plain(self, name: str, plain: Callable[..., Tensor], args: tuple[Any, ...], kwargs: dict[str, Any], x: Tensor) -> None:
         """One application of a chain, while there is a meter: what it would save uncompressed, measured on it once per shape.
@@ -147,8 +159,9 @@ class Books:
     # What they say
 
     def lines(self, sites: Sites) -> tuple[TotalLine, dict[str, SiteLine]]:
-        """Of the open step: the total without counts, and every site's line, last layers of stages included."""
+        """Of the open step: the total without counts, and every site's line; places without a basis and last layers of stages included."""
         lines = {name: site.line() for name, site in sites.items()}
+        lines |= {name: SiteLine(line.full_bytes, line.stored_bytes, 0, exact=True) for name, line in self._whole.items()}
         lines |= {name: SiteLine(size, 0, 0) for name, size in self._end_bytes.items()}
         full, stored, beside = (
             sum(getattr(line, name) for line in lines.values()) for name in ("full_bytes", "stored_bytes", "basis_bytes")

@@ -92,6 +92,10 @@ class Choice:
     reached: bool
     runs: int
 
+    def alone(self, place: str) -> float:
+        """The cosine that what was chosen for a place leaves by itself, all others in full."""
+        return _cosine(self.effects[place, self.options[place]].error)
+
     def __str__(self) -> str:
         head = f"budget {self.budget}: {'held' if self.reached else 'NOT reached, the nearest taken'}; "
         head += f"cosine {self.cosine:.5f} ({self.worst:.5f} at worst), "
@@ -99,8 +103,8 @@ class Choice:
         width = max(len(name) for name in self.options)
         lines = [head, f"  {'place':{width}}  {'kept':16} {'freed':>11}  cosine with it alone"]
         for name, option in self.options.items():
-            effect = self.effects[name, option]
-            lines.append(f"  {name:{width}}  {option!s:16} {effect.freed / 2**20:7.3f} MiB  {_cosine(effect.error):.5f}")
+            freed = self.effects[name, option].freed
+            lines.append(f"  {name:{width}}  {option!s:16} {freed / 2**20:7.3f} MiB  {self.alone(name):.5f}")
         return "\n".join(lines)
 
 

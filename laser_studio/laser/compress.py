@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
+from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -151,6 +152,7 @@ class Compression:
         inside = {layer for chain in self._chains.values() for layer in chain.modules()}
         self._alone = {name: layer for name, layer in self._linears.items() if layer not in inside}
         self._sites: dict[str, StoredSite] = {}
+        self._places: dict[str, int] = {}
         self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
         self._formed: WeakValueDictionary[str, Formed] = WeakValueDictionary()  # alive while a graph is that may need it
@@ -175,6 +177,11 @@ class Compression:
     def stored_sites(self) -> Mapping[str, StoredSite]:
         """Every site seen so far, by name."""
         return self._sites
+
+    @property
+    def places(self) -> Mapping[str, int]:
+        """Width of every place seen so far of which something is kept, with a basis or without, in the order they are met."""
+        return self._places
 
     @property
     def bases(self) -> list[Tensor]:
@@ -331,9 +338,14 @@ class Compression:
         layer = self._alone[name]
 
         def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-            fits = torch.is_grad_enabled() and weight.requires_grad and x.shape[-1:] == (layer.in_features,)
-            if not fits or (site := self._site(name, layer.in_features)) is None:
+            if not (torch.is_grad_enabled() and weight.requires_grad and x.shape[-1:] == (layer.in_features,)):
                 return F.linear(x, weight, bias)
+            if (site := self._site(name, layer.in_features)) is None:
+                if self._chains:  # one of the places to choose among; in mode "linear" a layer switched off is none of LASER's
+                    self._places.setdefault(name, layer.in_features)
+                    self.books.note_whole(name, 1, "exact", x.detach().reshape(-1, layer.in_features))
+                return F.linear(x, weight, bias)
+            self._places.setdefault(name, layer.in_features)
             with Saving(self.books.meter, name):
                 return self._product(site, x, weight, bias)
 
@@ -398,8 +410,10 @@ class Compression:
         formed = self._formed.get(name)
         if formed is None or formed.basis is not basis:
             formed = self._formed[name] = Formed(basis)
+        self._places.setdefault(name, width)
         if site is None:
-            return Boundary(lambda rows: None, None, across, self._in_integers(storage, products, width), storage, formed)
+            keep = partial(self.books.note_whole, name, int(name in self._linears), storage)
+            return Boundary(keep, None, across, self._in_integers(storage, products, width), storage, formed)
         if basis is None:
             return Boundary(site.take, None, across, formed=formed)
         return Boundary(site.take, basis, across, self._in_integers(storage, products, basis.shape[1]), storage, formed)
@@ -443,7 +457,7 @@ class Compression:
         told: dict[str, Any] = {"format": FORMAT, "mode": self.mode, "steps": self._steps, "seconds": list(self._seconds)}
         if self._chosen is not None:
             told["chosen"] = {place: [option.rank, option.storage] for place, option in self._chosen.items()}
-        return {**told, "measured": self.books.state(), "sites": sites}
+        return {**told, "measured": self.books.state(), "sites": sites, "places": dict(self._places)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`; the policy is that of this object. Raises `CompressionError` where it belongs to another model or mode."""
@@ -475,11 +489,13 @@ class Compression:
                 sites[name] = site
             steps, seconds = int(state["steps"]), [float(each) for each in state["seconds"]]
             measured = Measured.of(state["measured"])
+            widths = state.get("places", {name: saved["dim"] for name, saved in state["sites"].items()})  # older states lack it
+            places = {str(name): int(width) for name, width in widths.items()}
         except LaserStudioError:
             raise
         except Exception as failure:
             raise CompressionError(f"this is not a state of activation compression ({type(failure).__name__})") from failure
-        self._sites, self._steps, self._seconds, self._last = sites, steps, seconds, None
+        self._sites, self._places, self._steps, self._seconds, self._last = sites, places, steps, seconds, None
         self._policy, self._chosen = policy, chosen
         self.books.take_up(measured)
 
@@ -492,7 +508,7 @@ class Compression:
 
     def ledger(self) -> CompressionLedger:
         """The bytes of the open optimiser step, or of the last one where nothing has been seen since."""
-        is_open = any(site.applications for site in self._sites.values())
+        is_open = self.books.holds_whole or any(site.applications for site in self._sites.values())
         return self._ledger() if is_open or self._last is None else replace(self._last, total=self._with_counts(self._last.total))
 
     def _ledger(self) -> CompressionLedger:

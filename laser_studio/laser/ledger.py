@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
+
+Count = Literal["misses", "growths", "resets"]
+COUNTS: tuple[Count, ...] = get_args(Count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +38,8 @@ EMPTY = LedgerLine(0, 0, 0)
 class SiteLine(LedgerLine):
     """One site in one optimiser step of compressed training; basis_bytes is all that is kept beside the coefficients.
 
-    rank: of the basis, 0 before there is one; fidelity: of the last closed window, energy share or what the policy measures; exact:
-    whether X was kept whole; misses, growths, resets: so far.
+    rank: of the basis, 0 before there is one, or where there is none; fidelity: of the last closed window, energy share or what the policy
+    measures; exact: whether X was kept whole, in whatever storage; misses, growths, resets: so far.
     """
 
     rank: int = 0
@@ -72,7 +75,7 @@ class TotalLine(LedgerLine):
         """Net share of all saved bytes that is gone; 0 until measured."""
         return 1 - self.all_saved_bytes / self.all_full_bytes if self.all_full_bytes else 0.0
 
-    def per_thousand_steps(self, count: Literal["misses", "growths", "resets"]) -> float:
+    def per_thousand_steps(self, count: Count) -> float:
         """How often it happened in 1,000 optimiser steps, over all sites."""
         return 1_000 * getattr(self, count) / self.steps if self.steps else 0.0
 

@@ -13,14 +13,26 @@ import gradio as gr
 from laser_studio.settings import SettingInfo
 from laser_studio.studio import panels
 from laser_studio.studio.scripts import joined_scripts
-from laser_studio.studio.training_requests import LIVE_CONTROLS
+from laser_studio.studio.training_requests import LIVE_CONTROLS, PLAN, PLAN_CHOICES
 from laser_studio.studio.trainings import Trainings
 
 PATH = "train"
 SCRIPTS = ("base.js", "plots.js", "plotly.js", "train-figures.js", "train-plots.js", "train.js")
 
 _STEPS = {"rank": "1", "min_fidelity": "0.005", "patience": "1", "growth": "1"}
-_LABELS = {"rank": "rank", "min_fidelity": "min fidelity ε", "patience": "patience p", "growth": "growth at a miss"}
+_LABELS = {"rank": "rank", "min_fidelity": "min fidelity ε", "patience": "patience p", "growth": "growth"}
+_PLAN_LABELS = {
+    "keeps": "what is kept", "budget": "budget", "mode": "mode", "storage": "storage", "products": "products", "on_miss": "after a miss",
+}  # fmt: skip
+_WORDS = {
+    "keeps": {"bases": "coefficients in bases", "whole": "whole places, no bases", "budget": "found by a budget"},
+    "budget": {"cosine": "cosine ≥", "bytes": "bytes ≤"},
+    "mode": {"block": "block", "linear": "linear"},
+    "storage": {"exact": "as they are", "int8": "8 bits", "int4": "4 bits"},
+    "products": {"auto": "auto", "float": "in floats", "int8": "in bytes"},
+    "on_miss": {"stay": "coefficients", "keep_exact": "input whole"},
+}
+_AMOUNTS = {"cosine": (0.95, 0.99, 0.999), "share": (2, 3, 5)}  # what a budget is often asked for
 
 
 def _slider(name: str, info: SettingInfo) -> str:
@@ -32,6 +44,25 @@ def _slider(name: str, info: SettingInfo) -> str:
         f'<span><input type="number" id="{identifier}-number" {bounds} aria-label="{_LABELS[name]}, as a number">{unit}</span>'
         f'<input type="range" id="{identifier}" {bounds}></div>'
     )
+
+
+def _select(name: str) -> str:
+    options = "".join(
+        f'<option value="{value}"{" selected" * (value == PLAN[name].default)}>{_WORDS[name][value]}</option>'
+        for value in PLAN_CHOICES[name]
+    )
+    wide = ' class="wide"' if name == "keeps" else ""
+    picked = f'<select id="train-{name.replace("_", "-")}">{options}</select>'
+    return f'<label{wide} data-tip="{PLAN[name].help}">{_PLAN_LABELS[name]} {picked}</label>'
+
+
+def _amount(name: str, unit: str) -> str:
+    info = PLAN[name]
+    bounds = f'min="{info.low:g}" max="{info.high:g}" step="any" value="{info.default:g}"'
+    known = "".join(f'<option value="{value:g}"></option>' for value in _AMOUNTS.get(name, ()))
+    listed = f' list="train-{name}s"' if known else ""
+    field = f'<input type="number" id="train-{name}" {bounds}{listed}>'
+    return f'<label data-tip="{info.help}">{unit} {field}</label>' + (f'<datalist id="train-{name}s">{known}</datalist>' if known else "")
 
 
 _SLIDERS = "\n".join(_slider(name, info) for name, info in LIVE_CONTROLS.items())
@@ -57,10 +88,22 @@ id="train-name">new</span></header>
 <label data-tip="Puzzles that are learnt. Sizes and lengths are those of the laptop preset.">task <select id="train-task"></select></label>
 <label data-tip="How tokens are mixed: by an MLP over the cells, which is quick to learn, or by attention.">variant <select
 id="train-variant"></select></label>
-<label data-tip="How coefficients Z are kept for backward: in the forward's numbers, or in eight bits.">storage <select
-id="train-storage"></select></label>
 </div>
-<div id="train-sliders" role="group" aria-label="LASER, from the next step on">
+<div class="train-picks" id="train-plan" role="group" aria-label="How activations are kept, to the run's end">
+{_select("keeps")}
+<div id="train-budgets" hidden>
+{_select("budget")}
+{_amount("cosine", "value")}
+{_amount("share", "% of plain")}
+{_amount("recheck", "again every")}
+</div>
+{_select("mode")}
+{_select("storage")}
+{_select("products")}
+{_select("on_miss")}
+</div>
+<p class="note" id="train-idle" hidden></p>
+<div id="train-sliders" role="group" aria-label="LASER's rule, from the next step on">
 {_SLIDERS}
 </div>
 <p class="note" id="train-note">Both sides start from the same weights and see the same puzzles in the same order.</p>
@@ -99,8 +142,9 @@ without."><span>exact:
 LASER · without</span><b><i id="tile-laser">–</i> <i id="tile-plain">–</i></b></div>
 <div class="tile" data-tip="Time of an optimiser step with LASER over that of one without, the newest steps, on this machine."><span>step
 time, LASER / without</span><b id="tile-time">–</b></div>
-<div class="tile" data-tip="Resets by SVD so far, all sites; growth of bases so far."><span>resets · growth</span><b><i id="tile-resets"
-class="red">–</i> <i id="tile-growth" class="amber">–</i></b></div>
+<div class="tile" data-tip="So far, all sites together: resets by SVD and growths of bases; in 1,000 steps: misses, growths and
+resets."><span>resets · growth</span><b><i id="tile-resets" class="red">–</i> <i id="tile-growth" class="amber">–</i></b><small
+id="tile-rates"></small></div>
 </div>
 <section class="card train-chart" id="loss-card" aria-labelledby="loss-title"><header><h2
 id="loss-title" data-tip="Thin: loss of each step, as it
@@ -123,13 +167,15 @@ reset by
 SVD (triangle down).">Fidelity by site</h2><span class="aside num" id="sites-now"></span></header><div class="plot"><canvas
 id="fidelity-plot"
 role="img" aria-label="Fidelity by site: nothing is trained yet"></canvas></div>
-<p class="train-lane" data-tip="Directions in force at each site, as a share of its width.">rank by site, % of D</p><div class="plot"
-id="rank-box"><canvas
-id="rank-plot" role="img" aria-label="Rank by site: nothing is trained yet"></canvas></div></section>
+<p class="train-lane" id="rank-lane" data-tip="Directions in force at each site, as a share of its width.">rank by site, % of D</p>
+<div class="plot" id="rank-box"><canvas
+id="rank-plot" role="img" aria-label="Rank by site: nothing is trained yet"></canvas></div>
+<p class="empty" id="sites-none" hidden></p></section>
 <section class="card train-chart" id="bytes-card" aria-labelledby="bytes-title"><header><h2 id="bytes-title" data-tip="Inputs of linear
 layers in one
 optimiser step: in full, and as stored with what is kept beside them. Click a site to follow it.">Bytes by site</h2><span class="aside num"
 id="bytes-of">full → stored, one step</span></header>
+<p class="train-lane" id="train-choice" hidden></p>
 <div id="train-sites" role="group" aria-label="Sites"></div>
 <canvas id="bytes-plot" role="img" aria-label="Bytes over training steps: nothing is trained yet"></canvas>
 <div class="sums num"><div><span data-tip="What autograd would save for backward in one optimiser step without LASER.">all saved bytes <b

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from laser_studio.settings import describe, setting, settings
 from laser_studio.studio.controls import percent
@@ -10,7 +10,6 @@ from laser_studio.studio.registry import StudioError
 
 Task = Literal["sudoku-4x4", "sudoku-6x6", "maze-9x9"]
 Variant = Literal["mixer", "attention"]
-Storage = Literal["exact", "int8"]
 MAX_STEP = 1_000_000
 
 
@@ -41,6 +40,59 @@ LIVE_CONTROLS = describe(LaserView)
 
 
 @settings(StudioError)
+class LaserPlan:
+    """How a run keeps its activations: chosen before it starts, and the same to its end."""
+
+    keeps: Literal["bases", "whole", "budget"] = setting(
+        default="bases",
+        help="Coefficients in bases that the rule turns and grows, whole places without bases, or what meets a budget best.",
+    )
+    budget: Literal["cosine", "bytes"] = setting(
+        default="cosine", help="At least this mean cosine with the exact gradient, or at most this share of the bytes plain autograd saves."
+    )
+    cosine: float = setting(default=0.99, low=0.5, high=0.99999, help="Mean cosine with the exact gradient, at least.")
+    share: float = setting(
+        default=3.0, low=0.5, high=90, unit="%", help="Bytes saved for backward in a step, at most, of plain autograd's."
+    )
+    recheck: int = setting(
+        default=500,
+        low=20,
+        high=100_000,
+        unit="steps",
+        help="Distance at which the budget is measured again; it takes as long as many steps.",
+    )
+    mode: Literal["block", "linear"] = setting(
+        default="block",
+        help="Block keeps only what stands between stages and rebuilds the rest; linear stores the inputs of linear layers.",
+    )
+    storage: Literal["exact", "int8", "int4"] = setting(
+        default="exact",
+        help="Of what is kept: in the forward's numbers, in eight bits, or in four, which suit whole places and are poor in bases.",
+    )
+    products: Literal["auto", "float", "int8"] = setting(
+        default="auto",
+        help="Arithmetic on what is kept in few bits: in bytes where this machine is faster so, always in floats, or in bytes.",
+    )
+    on_miss: Literal["stay", "keep_exact"] = setting(
+        default="stay", help="What a site keeps in the step after a miss: coefficients all the same, or its input whole."
+    )
+
+    def __post_init__(self) -> None:
+        if self.keeps == "whole" and self.mode == "linear":
+            raise StudioError("whole places stand between the stages of mode block, and mode linear has none: choose block, or bases")
+
+    def changes(self) -> dict[str, Any]:
+        """The same in the words of `LaserSettings`."""
+        amount = f"cosine={self.cosine:g}" if self.budget == "cosine" else f"bytes={percent(self.share)}"
+        told = {name: getattr(self, name) for name in ("mode", "storage", "products", "on_miss", "recheck")}
+        return {**told, "whole": self.keeps == "whole", "budget": amount if self.keeps == "budget" else ""}
+
+
+PLAN = describe(LaserPlan)
+PLAN_CHOICES = {name: get_args(kind) for name, kind in get_type_hints(LaserPlan).items() if get_args(kind)}
+
+
+@settings(StudioError)
 class TrainingPageRequest:
     """A training page asks; `page` is a secret of its browser, by which a run knows who may steer it."""
 
@@ -57,7 +109,7 @@ class StartRequest(TrainingPageRequest):
 
     task: Task = setting(default="sudoku-4x4", help="Puzzles that are learnt.")
     variant: Variant = setting(default="mixer", help="How tokens are mixed: by an MLP over the cells, or by attention.")
-    storage: Storage = setting(default="exact", help="Coefficients Z in the numbers of the forward, or in eight bits.")
+    plan: LaserPlan = setting(default=LaserPlan(), help="How activations are kept, to the run's end.")
     laser: LaserView = setting(default=LaserView(), help="LASER's settings at the start.")
 
 

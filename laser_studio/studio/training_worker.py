@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,6 +77,7 @@ class _Worker:
         self.connection, self.job = connection, job
         self.running, self.ending = True, False
         self.saved_step, self.saved_at = 0, time.monotonic()
+        self.told = False  # whether the places were told of since they were first met
 
     def tell(self, what: str, value: Any) -> None:
         with contextlib.suppress(OSError, ValueError):  # the parent is gone: the next look at the pipe ends this process
@@ -123,8 +124,11 @@ class _Worker:
         return recipe
 
     def _step(self, paired: PairedTraining) -> None:
+        if paired.budget_is_due:
+            self._save(paired)  # who asks it to end meanwhile does not wait for long
+            self.tell("text", "measuring the budget …")
         step = paired.advance()
-        first = step.step == 1
+        first, self.told = not self.told, True
         if step.accuracy is not None:
             for side in SIDES:
                 paired.export(side, model_folder(self.job.folder, EVALUATED, step.step, side))
@@ -186,13 +190,12 @@ class _Worker:
         self.tell("models", listed(self.job.folder))
 
     def _settings(self, paired: PairedTraining) -> dict[str, Any]:
-        settings = paired.asked or paired.settings
-        return live_values(settings) | {"storage": settings.storage}
+        settings = asdict(paired.asked or paired.settings)
+        return {name: value for name, value in settings.items() if name != "enabled"}
 
     def _about(self, paired: PairedTraining) -> dict[str, Any]:
         return {"steps": paired.steps, "sites": paired.sites, "batch": paired.recipe.train.batch_size, "puzzles": len(paired.validation)}
 
 
 def _told(step: PairedStep) -> dict[str, Any]:
-    note = None if step.settings is None else live_values(step.settings)
-    return {"figures": step.figures(), "events": step.events(), "note": note, "left": step.seconds_left}
+    return {"figures": step.figures(), "events": step.events(), "note": step.note(), "left": step.seconds_left}

@@ -33,7 +33,6 @@ from laser_studio.studio.subject import about_site
 from laser_studio.studio.training_requests import (
     LIVE_CONTROLS,
     StartRequest,
-    Storage,
     Task,
     TrainCommandRequest,
     TrainFollowRequest,
@@ -167,7 +166,6 @@ class Trainings:
         return {
             "tasks": list(get_args(Task)),
             "variants": list(get_args(Variant)),
-            "storages": list(get_args(Storage)),
             "controls": {name: {"default": info.default, "low": info.low, "high": info.high} for name, info in LIVE_CONTROLS.items()},
             "runs": kept,
             "most": trained.MAX_RUNS,
@@ -180,7 +178,7 @@ class Trainings:
     def _start(self, request: StartRequest) -> dict[str, Any]:
         with self._guard:
             self._make_room(request.page)
-            laser = request.laser.changes() | {"storage": request.storage}
+            laser = request.laser.changes() | request.plan.changes()
             created = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
             name = trained.make_run(self.folder, request.task, request.variant, laser, created)
             self._launch(name, request.page, request.task, request.variant, laser)

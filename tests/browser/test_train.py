@@ -144,6 +144,105 @@ def test_a_page_that_goes_leaves_a_checkpoint_and_others_may_only_look(open_page
     expect(other.locator("#train-list-empty")).to_be_visible()
 
 
+def site_rows(page: Page) -> dict[str, tuple[str, str]]:
+    rows = page.locator("#train-sites .memory-row").evaluate_all(
+        "rows => rows.map((row) => ['.name', '.how', 'b'].map((part) => row.querySelector(part).textContent))"
+    )
+    return {name: (how, sizes) for name, how, sizes in rows}
+
+
+def newest_record(runs: Path) -> dict[str, Any]:
+    """Of the run started last."""
+    run = max((path for path in runs.iterdir() if (path / "run.json").exists()), key=lambda path: int(path.name.rpartition("-")[2]))
+    [state] = run.glob("state-*")
+    record: dict[str, Any] = json.loads((state / "history.json").read_text())
+    return record
+
+
+def kilobytes(value: float) -> str:
+    return f"{value / 1e6:.2f} MB" if value >= 1e6 else f"{value / 1e3:.1f} kB" if value >= 1e3 else f"{value:.0f} B"
+
+
+def delete_newest(page: Page) -> None:
+    away = page.locator("#train-list .away").first
+    away.click()
+    away.click()
+
+
+def test_whole_places_in_four_bits_and_what_a_budget_chose(open_page: Callable[..., Page], server: str, runs: Path) -> None:
+    page = opened(open_page, server)
+    sliders = [page.locator(f"#train-{name}") for name in ("rank", "min-fidelity", "patience", "growth")]
+    # Without bases the rule has no say, and the page says so where its sliders stand.
+    expect(page.locator("#train-idle")).to_be_hidden()
+    expect(page.locator("#train-products")).to_be_disabled()  # nothing is in few bits
+    page.select_option("#train-keeps", "whole")
+    page.select_option("#train-storage", "int4")
+    expect(page.locator("#train-idle")).to_contain_text("do not count")
+    for control in (*sliders, page.locator("#train-on-miss"), page.locator("#train-mode")):
+        expect(control).to_be_disabled()
+    expect(page.locator("#train-products")).to_be_enabled()
+    page.click("#train-start")
+    reaches(page, 2)
+    page.click("#train-pause")
+    is_in(page, "paused")
+    record = newest_record(runs)
+    assert (record["laser"]["whole"], record["laser"]["storage"], record["laser"]["budget"]) == (True, "int4", "")
+    shown, low = site_rows(page), record["history"]["low"]
+    gate = "net.layers.0.mlp.gate_up_proj"
+    whole, kept = low[f"full:{gate}"][-1], low[f"kept:{gate}"][-1]
+    assert shown["L0 gate·up"] == ("whole · 4 bits", f"{kilobytes(whole)} → {kilobytes(kept)}") and kept < whole / 7
+    assert shown["lm_head"][0] == "in full" and shown["L0 down"][0] == "rebuilt"
+    expect(page.locator("#sites-none")).to_contain_text("No bases")
+    page.click("#train-stop")
+    is_in(page, "resting")
+    delete_newest(page)
+    # A number that no budget can be is refused where it stands, and nothing starts.
+    page.select_option("#train-keeps", "budget")
+    expect(page.locator("#train-idle")).to_contain_text("The budget finds rank and storage")
+    for control in (*sliders, page.locator("#train-storage")):
+        expect(control).to_be_disabled()
+    page.fill("#train-cosine", "2")
+    page.click("#train-start")
+    expect(page.locator("#train-problem")).to_have_text("a budget's cosine lies between 0.5 and 0.99999: nothing was started")
+    expect(page.locator("#train-list li")).to_have_count(0)
+    page.select_option("#train-budget", "bytes")
+    expect(page.locator("#train-cosine")).to_be_hidden()
+    page.select_option("#train-budget", "cosine")
+    page.fill("#train-cosine", "0.985")
+    page.click("#train-start")
+    expect(page.locator("#train-choice")).to_contain_text("measured after step 3; until then", timeout=SLOW)
+    page.wait_for_function("Number(document.getElementById('train-page').dataset.step) >= 5", timeout=5 * SLOW)  # some 150 steps' work
+    page.click("#train-pause")
+    is_in(page, "paused")
+    record = newest_record(runs)
+    assert record["laser"]["budget"] == "cosine=0.985"
+    [[step, note]] = record["history"]["notes"]
+    choice = note["budget"]["choice"]
+    assert step == 4 and choice["mean"] >= 0.985
+    said = f"cosine ≥ 0.985: held, cosine {choice['mean']:.4f} (worst {choice['worst']:.4f}) · measured after step 3"
+    expect(page.locator("#train-choice")).to_have_text(said)
+    shown, low = site_rows(page), record["history"]["low"]
+    labels = {site["name"]: site["label"] for site in page.evaluate("window.laserStudio.training.run.sites")}
+    bits = {"exact": "", "int8": " · 8 bits", "int4": " · 4 bits"}
+    for name, one in choice["options"].items():
+        how = f"rank {low[f'rank:{name}'][-1]:.0f}" if one["rank"] is not None else "whole"
+        full = one["rank"] is None and one["storage"] == "exact"
+        assert shown[labels[name]][0] == ("in full" if full else how + bits[one["storage"]]), name
+    assert any("bits" in how for how, _ in shown.values())
+    page.hover("#train-sites .memory-row >> nth=1")
+    expect(page.locator("#tip")).to_contain_text("chosen by the budget")
+    page.reload()
+    page.wait_for_selector("#train-page[data-ready]")
+    expect(page.locator("#train-choice")).to_have_text(said)
+    expect(page.locator("#train-keeps")).to_have_value("budget")
+    expect(page.locator("#train-cosine")).to_have_value("0.985")
+    expect(page.locator("#train-keeps")).to_be_disabled()
+    page.click("#train-stop")
+    is_in(page, "resting")
+    delete_newest(page)
+    expect(page.locator("#train-list-empty")).to_be_visible()
+
+
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (1920, 1080), (390, 844)])
 def test_nothing_overflows_keys_and_theme_work(open_page: Callable[..., Page], server: str, width: int, height: int) -> None:
     page = opened(open_page, server, viewport={"width": width, "height": height})

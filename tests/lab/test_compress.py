@@ -263,6 +263,14 @@ def test_products_and_bytes_are_those_that_the_docs_derive(mlp_t: bool, rank: in
     else:
         exact = compress(model, policy, storage="exact")
         supervision_step(model, carry, exact, 64)
+        sites = laser.ledger().sites
+        kept = [line for name, line in sites.items() if name in laser.places and name.startswith("net")]
+        assert [line.stored_bytes for line in kept] == [applications * rows * (wide + 2) for rows, wide, _ in places]
+        assert [line.full_bytes for line in kept] == [applications * rows * wide * 4 * bool(out) for rows, wide, out in places]
+        assert all(line.exact and line.rank == line.basis_bytes == 0 for line in kept)
+        assert [laser.places[name] for name in sites if name.startswith("net") and name in laser.places] == [wide for _, wide, _ in places]
+        heads = [sites[name] for name in ("lm_head", "q_head")]  # layers outside the stages: autograd keeps their inputs
+        assert all(line.stored_bytes == line.full_bytes > 0 for line in heads)
         freed = exact.ledger().total.all_saved_bytes - laser.ledger().total.all_saved_bytes
         by_places = applications * sum(rows * (4 * wide - (wide + 2)) for rows, wide, _ in places)
         assert freed == by_places - tokens * width * 4  # the last output is what the heads keep as well

@@ -231,3 +231,66 @@ def test_the_compressed_side_stores_what_compress_stores() -> None:
         laser.step()
     for name in ("net.layers.0.mlp.gate_up_proj", "net.layers.0.mlp_t.gate_up_proj", "net.output"):
         assert step.sites[name].stored_bytes == laser.ledger().sites[name].stored_bytes > 0
+
+
+WHOLE = LaserSettings(enabled=True, whole=True, storage="int4")
+BUDGET = LaserSettings(enabled=True, budget="cosine=0.98", recheck=6)
+
+
+def test_places_kept_whole_are_told_with_their_bytes_and_without_a_basis() -> None:
+    both = paired(WHOLE)
+    for _ in range(2):
+        step = both.advance()
+    config, batch = both.recipe.model, both.recipe.train.batch_size
+    applications, tokens = config.L_cycles + 1, both.recipe.task.size**2 + config.puzzle_emb_len
+    # By hand: half a byte a value in groups of 64, two bytes of scale per 32 values; the mixer's rows are features, as long as tokens.
+    rows = {"net.layers.0.mlp_t.gate_up_proj": (batch * 32, tokens), "net.layers.0.mlp.gate_up_proj": (batch * tokens, 32)}
+    rows["net.output"] = rows["net.layers.0.mlp.gate_up_proj"]
+    for name, (count, width) in rows.items():
+        site = step.sites[name]
+        assert both.sites[name] == width and site.rank is None and site.fidelity is None and site.beside_bytes == 0
+        assert site.stored_bytes == applications * count * (32 * -(-width // 64) + 2 * -(-width // 32))
+    assert 0 < step.all_saved_bytes < step.all_full_bytes and step.events() == [] and "rank:net.output" not in both.history.low
+    with pytest.raises(TrainingError, match=r"kept whole.*do not count"):
+        both.set_policy(rank="50%")
+    assert both.asked is None
+    with pytest.raises(TrainingError, match="mode"):
+        LaserSettings(enabled=True, whole=True, mode="linear")
+
+
+def test_a_budget_is_told_when_it_is_measured_and_the_run_is_that_of_the_command_line(tmp_path: Path) -> None:
+    both, one = paired(BUDGET), recipe()
+    alone = Trainer(one.model, one.train, one.stages(), CPU, BUDGET)
+    due = []
+    while not both.complete:
+        due += [both.step] if both.budget_is_due else []
+        step = both.advance()
+        assert step.loss.laser == alone.advance()
+        assert (step.budget is None) == (step.note() is None) and step.settings is None
+    assert due == [3, 6, 12]
+    notes = {number: note["budget"] for number, note in both.history.notes}
+    assert list(notes) == [4, 7, 13], "it acts on the step after"
+    assert [number - 1 for number, note in notes.items() if "choice" in note] == [step for step, _ in alone.choices]
+    assert alone.laser is not None
+    chosen = [note["choice"] for note in notes.values() if "choice" in note][-1]
+    in_force = {name: (option.rank, option.storage) for name, option in (alone.laser.chosen or {}).items()}
+    assert {name: (one["rank"], one["storage"]) for name, one in chosen["options"].items()} == in_force
+    assert set(chosen["options"]) == set(both.sites), "every place is told of"
+    assert chosen["reached"] and chosen["mean"] >= 0.98 and chosen["asked"] == "cosine ≥ 0.98"
+    with pytest.raises(TrainingError, match=r"budget.*do not count"):
+        both.set_policy(min_fidelity=0.9)
+    # Stopped and resumed it is the same run, and its record too.
+    first = paired(BUDGET)
+    for _ in range(5):
+        first.advance()
+    first.save(tmp_path)
+    second = paired(BUDGET)
+    assert second.resume(tmp_path) and second.sites == first.sites
+    while not second.complete:
+        second.advance()
+    assert second.history.low["loss.laser"] == both.history.low["loss.laser"]
+
+    def untimed(run: PairedTraining) -> list[Any]:
+        return [(step, {**note["budget"], "seconds": 0}) for step, note in run.history.notes]
+
+    assert untimed(second) == untimed(both)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import re
 from dataclasses import replace
@@ -11,7 +12,9 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from typer.testing import CliRunner
 
+from laser_studio.cli import app
 from laser_studio.errors import TrainingError
 from laser_studio.lab import runs
 from laser_studio.lab.augment import SquareSymmetry, SudokuSymmetry, apply
@@ -368,3 +371,16 @@ def test_the_devices_of_all_sittings_are_told(tmp_path: Path) -> None:
     again = tiny_trainer()
     again.load(tmp_path / STATE_FILE)
     assert again.devices == ["a GPU", own]
+
+
+def test_the_report_of_a_run_with_laser_says_what_compression_did_and_how_often_its_rule_acted(tmp_path: Path) -> None:
+    changes = [*TINY, "train.steps=12", "train.eval_every=6", "data.phases=[{puzzles: 40}]", "laser.rank=25%", "laser.growth=1"]
+    options = [part for change in changes for part in ("--set", change)]
+    command = ["train", "sudoku-4x4", "--variant", "mixer", *options, "--held-out", "10", "--device", "cpu", "--out", str(tmp_path)]
+    said = CliRunner().invoke(app, [*command, "--laser"])
+    assert said.exit_code == 0, said.output
+    *_, last = csv.DictReader((tmp_path / "log.csv").read_text().splitlines())
+    rates = {name: 1_000 * float(last[name]) / 12 for name in ("misses", "resets")}
+    [line] = [line for line in said.output.splitlines() if line.startswith("LASER:")]
+    assert f"{float(last['saving']):.1%} of all saved bytes gone" in line and rates["misses"] > 0
+    assert f"misses {rates['misses']:.1f}, growths " in line and line.endswith(f"resets {rates['resets']:.1f}")

@@ -8,7 +8,7 @@ import pytest
 
 from laser_studio.assets import asset_path
 from laser_studio.studio import layout, train_page
-from laser_studio.studio.training_requests import LIVE_CONTROLS
+from laser_studio.studio.training_requests import LIVE_CONTROLS, PLAN, PLAN_CHOICES
 from tests.studio.test_page import Ids
 
 
@@ -33,6 +33,19 @@ def test_sliders_have_the_ranges_of_the_settings() -> None:
         )
         assert len(found) == 2 and {tuple(map(float, one)) for one in found} == {(info.low, info.high, float(info.default))}
         assert info.help in train_page.PAGE
+
+
+def test_the_plan_has_the_choices_and_ranges_of_the_settings() -> None:
+    for name, info in PLAN.items():
+        identifier = f"train-{name.replace('_', '-')}"
+        assert info.help in train_page.PAGE and info.help.count(".") - len(re.findall(r"\d\.\d", info.help)) == 1, "one sentence"
+        if name in PLAN_CHOICES:
+            [options] = re.findall(rf'<select id="{identifier}">(.*?)</select>', train_page.PAGE)
+            assert re.findall(r'value="(\w+)"', options) == list(PLAN_CHOICES[name])
+            assert re.findall(r'value="(\w+)" selected', options) == [info.default]
+        else:
+            [bounds] = re.findall(rf'id="{identifier}" min="([^"]+)" max="([^"]+)" step="any" value="([^"]+)"', train_page.PAGE)
+            assert tuple(map(float, bounds)) == (info.low, info.high, float(info.default))
 
 
 def test_the_page_is_plain_text_to_gradios_template_and_shows_no_figure_of_its_own() -> None:

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import torch
@@ -16,11 +16,12 @@ import torch
 from laser_studio.lab.paired import PairedTraining
 from laser_studio.lab.recipes import get_recipe
 from laser_studio.lab.train import LaserSettings
+from laser_studio.laser.budget import Budget
 from laser_studio.settings import describe
 from laser_studio.studio import trained
 from laser_studio.studio.catalogue import Catalogue, ModelEntry
 from laser_studio.studio.channel import Channel
-from laser_studio.studio.training_requests import LIVE_CONTROLS, LaserView, Storage, Task, Variant
+from laser_studio.studio.training_requests import LIVE_CONTROLS, PLAN, PLAN_CHOICES, LaserPlan, LaserView, Task, Variant
 from laser_studio.studio.trainings import Trainings
 from laser_studio.trm import load_checkpoint
 
@@ -34,7 +35,6 @@ SHORT = (*TINY, "train.steps=12")
 QUICK = {
     "task": "sudoku-4x4",
     "variant": "mixer",
-    "storage": "exact",
     "laser": {"rank": 25, "min_fidelity": 0.98, "patience": 2, "growth": 4},
 }
 
@@ -171,6 +171,45 @@ def test_pause_tune_resume_and_stop(made: Callable[..., Trainings], tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plan", "laser"),
+    [
+        ({"keeps": "whole", "storage": "int4", "products": "float"}, {"whole": True, "storage": "int4", "products": "float"}),
+        ({"keeps": "budget", "cosine": 0.98, "recheck": 20}, {"budget": "cosine=0.98", "recheck": 20}),
+    ],
+    ids=["whole", "budget"],
+)
+def test_a_run_without_a_rule_is_the_paired_training_itself_and_its_sliders_do_not_count(
+    made: Callable[..., Trainings], tmp_path: Path, plan: dict[str, Any], laser: dict[str, Any]
+) -> None:
+    page = Page(made(tmp_path, (*TINY, "train.steps=24"))).start(plan=plan)
+    page.step(1)
+    page.service.tune({"page": PAGE, "run": page.run, "laser": {"rank": 75, "min_fidelity": 0.6, "patience": 4, "growth": 2}})
+    refused = page.until(lambda reply: bool(reply["refused"]) or reply["state"] == "done")
+    assert "do not count" in refused["refused"] and refused["laser"]["rank"] == "25%"
+    page.does("pause")
+    page.state("paused", "done")
+    page.does("stop")
+    page.state("resting", "done")
+    page.does("resume")
+    done = page.state("done")
+    assert {name: done["laser"][name] for name in laser} == laser
+    settings = LaserSettings(enabled=True, rank="25%", min_fidelity=0.98, patience=2, growth=4, **laser)
+    alone = PairedTraining(get_recipe("sudoku-4x4", file=tmp_path / page.run / "recipe.yaml"), settings, torch.device("cpu"))
+    while not alone.complete:
+        alone.advance()
+    for name, column in alone.history.low.items():
+        if not name.startswith("seconds"):
+            assert numbers(page.held[name]) == pytest.approx(numbers(column), rel=1e-6), name
+    widths = {site["name"]: site["dim"] for site in done["sites"]}
+    assert widths["net.layers.0.mlp.gate_up_proj"] == widths["net.output"] == 32, "places kept whole are told of as those with a basis"
+    told = page.service.follow({"page": PAGE, "run": page.run})["notes"]
+    assert [step for step, _ in told] == ([4, 21] if "budget" in laser else [])
+    for (step, note), (number, by_hand) in zip(told, alone.history.notes, strict=True):
+        assert step == number and {**note["budget"], "seconds": 0} == {**by_hand["budget"], "seconds": 0}
+
+
+@pytest.mark.slow
 def test_a_page_that_is_gone_lets_its_run_go_and_comes_back_to_the_same_curve(made: Callable[..., Trainings], tmp_path: Path) -> None:
     page = Page(made(tmp_path, gone_seconds=1.0)).start()
     page.step(4)
@@ -299,6 +338,12 @@ def test_closing_saves(made: Callable[..., Trainings], tmp_path: Path) -> None:
         ("start", {"page": PAGE, "laser": {"min_fidelity": float("nan")}}, "min_fidelity"),
         ("start", {"page": PAGE, "laser": {"growth": 10**9}}, "growth"),
         ("start", {"page": PAGE, "steps": 10**9}, "steps"),
+        ("start", {"page": PAGE, "plan": {"storage": "int2"}}, "storage"),
+        ("start", {"page": PAGE, "plan": {"keeps": "budget", "cosine": 2}}, "cosine"),
+        ("start", {"page": PAGE, "plan": {"keeps": "budget", "share": "many"}}, "share"),
+        ("start", {"page": PAGE, "plan": {"keeps": "budget", "recheck": 0}}, "recheck"),
+        ("start", {"page": PAGE, "plan": {"keeps": "whole", "mode": "linear"}}, "mode linear has none"),
+        ("start", {"page": PAGE, "plan": {"rank": 3}}, "rank"),
         ("start", {"page": "x"}, "reload"),
         ("command", {"page": PAGE, "run": "../..", "name": "delete"}, "not kept here"),
         ("command", {"page": PAGE, "run": "sudoku-4x4-mixer-9", "name": "resume"}, "not kept here"),
@@ -344,8 +389,23 @@ def test_controls_are_those_of_the_engine() -> None:
             assert engine[name].low <= info.low < info.high <= engine[name].high  # type: ignore[operator]
     settings = LaserSettings(enabled=True, **LaserView().changes())
     assert settings.rank == "50%" and settings.growth == LaserSettings().growth and settings.patience == LaserSettings().patience
-    for storage in get_args(Storage):
-        LaserSettings(storage=storage)
+    for name, values in PLAN_CHOICES.items():
+        for value in values:
+            plan = LaserPlan(**{name: value})
+            told = LaserSettings(enabled=True, **plan.changes())
+            if name not in ("keeps", "budget"):
+                assert getattr(told, name) == value
+            assert (told.whole, bool(told.budget)) == (plan.keeps == "whole", plan.keeps == "budget")
+    for name, asked in (("mode", "mode"), ("storage", "storage"), ("products", "products"), ("on_miss", "on_miss")):
+        assert PLAN[name].default == engine[asked].default and set(PLAN_CHOICES[name]) == set(
+            get_args(get_type_hints(LaserSettings)[asked])
+        )
+    assert engine["recheck"].low <= PLAN["recheck"].low and PLAN["recheck"].default == engine["recheck"].default  # type: ignore[operator]
+    for cosine in (PLAN["cosine"].low, PLAN["cosine"].default, PLAN["cosine"].high):
+        assert Budget.read(LaserPlan(keeps="budget", cosine=cosine or 0).changes()["budget"]) == Budget(cosine=cosine)
+    for share in (PLAN["share"].low, PLAN["share"].default, PLAN["share"].high):
+        budget = LaserPlan(keeps="budget", budget="bytes", share=share or 0).changes()["budget"]
+        assert Budget.read(budget).share == pytest.approx((share or 0) / 100)
     for task in get_args(Task):
         for variant in get_args(Variant):
             assert get_recipe(task, variant=variant).train.steps <= 4_000, "what a stranger may start ends"
