@@ -23,16 +23,16 @@ PAGE = f"""
 {panels.LOGO}
 <nav><a data-debugger href="./">debugger</a><a data-evaluation href="evaluation">evaluation</a><b aria-current="page">batch</b><a
 href="train">train</a></nav>
-<label>model <select id="batch-model" aria-label="Model"></select></label>
-<label>puzzles <select id="batch-source" aria-label="Source of puzzles"></select></label>
-<select id="batch-split" aria-label="Split"></select>
-<select id="batch-band" aria-label="Difficulty"></select>
+<select id="batch-model" aria-label="Model" data-tip="Model."></select>
+<select id="batch-source" aria-label="Source of puzzles" data-tip="Where the puzzles are from."></select>
+<select id="batch-split" aria-label="Split" data-tip="Split of the data set."></select>
+<select id="batch-band" aria-label="Difficulty" data-tip="Difficulty."></select>
 <label data-tip="The first so many of what the filters leave.">count <input id="batch-count" type="number" min="1" max="10000" step="1"
 value="20" required></label>
 <label class="switch" data-tip="Only puzzles that a batch run here, or the model's evaluation report, found it to fail."><input
-type="checkbox" id="batch-fails"> model fails this</label>
-<label class="switch" data-tip="With it each puzzle is a run of its own, with fidelity and resets as the debugger shows them. Without,
-puzzles share batches and are many times faster."><input type="checkbox" id="batch-tracker" checked> track subspaces</label>
+type="checkbox" id="batch-fails"> failed only</label>
+<label class="switch" data-tip="Track subspaces: each puzzle is a run of its own, with fidelity and resets as the debugger shows them.
+Without, puzzles share batches and are many times faster."><input type="checkbox" id="batch-tracker" checked> track</label>
 <button type="button" id="batch-run">Run</button>
 <button type="button" id="batch-stop" hidden>Stop</button>
 <span class="gap"></span>

@@ -98,3 +98,7 @@ def test_nothing_overflows(open_page: Callable[..., Page], server: str, width: i
         assert page.evaluate("document.documentElement.scrollHeight") <= height
     heads = page.locator("#eval-head div, #evaluation h2")
     assert heads.evaluate_all("all => all.filter((e) => e.scrollWidth > e.clientWidth + 1).map((e) => e.textContent)") == []
+    if width >= 1280:  # what stands beside a figure is on its line
+        lines = page.locator("#eval-head small").evaluate_all("all => all.map((e) => e.getClientRects().length)")
+        assert lines == [1] * 5
+        assert page.locator("#eval-head small").evaluate_all("all => Math.max(...all.map((e) => e.offsetHeight))") < 24
