@@ -97,12 +97,13 @@ const breakpoints = {
     const stops = travel.stops(store);
     const rows = marks.breakpoints.map((one) => [one, marks.counts[one.name] ?? 0, stops.includes(one.name)]);
     const made = JSON.stringify([rows.map(([one]) => one)]);
-    if (made !== this.shown) {
+    if (made !== this.shown && !this.edited()) {
       this.shown = made;
       $("breakpoint-list").replaceChildren(...rows.map(([one]) => this.row(one)));
       hide($("breakpoint-empty"), rows.length > 0);
     }
     [...$("breakpoint-list").children].forEach((node, n) => {
+      if (!rows[n]) return;
       const [one, count, here] = rows[n];
       say(node.count, one.hits === 1 ? `${count}×` : `${count} of ${one.hits}`);
       node.classList.toggle("here", here);
@@ -115,18 +116,44 @@ const breakpoints = {
     const on = make("input", { type: "checkbox", "aria-label": `${one.name} on` }, item);
     on.checked = one.enabled;
     on.addEventListener("change", () => travel.change("breakpoints.switch", { which: one.name, enabled: on.checked }));
-    make("b", { text: one.name }, item);
-    const text = make("button", { type: "button", cls: "what", text: one.expression }, item);
-    explain(text, () => `${one.expression}${one.log ? ` · logs: ${one.log}` : ""} · click to write it into the field`);
-    text.addEventListener("click", () => { $("breakpoint-field").value = one.expression; $("breakpoint-field").focus(); });
+    const title = make("input", { type: "text", cls: "name-field", maxlength: 60, spellcheck: "false", "aria-label": `Name of ${one.name}`, value: one.name }, item);
+    title.addEventListener("change", async () => { const label = title.value.trim(); if (label === one.name || !(await travel.change("breakpoints.change", { which: one.name, label }))) title.value = one.name; else title.defaultValue = title.value; });
+    title.addEventListener("keydown", (event) => { if (event.key === "Escape") title.value = one.name; if (event.key === "Enter" || event.key === "Escape") title.blur(); });
+    this.expression(one, item);
     const kinds = [one.log && "log", one.once && "once"].filter(Boolean);
-    if (kinds.length) make("i", { text: kinds.join(", ") }, item);
+    if (kinds.length) explain(make("i", { text: kinds.join(", ") }, item), () => [...(one.log ? [`logs: ${one.log}`] : []), ...(one.once ? ["off once it has counted"] : [])]);
     item.count = make("span", { cls: "num count" }, item);
     explain(item.count, () => "How often it held while it was on.");
     const away = make("button", { type: "button", cls: "away", text: "✕", "aria-label": `Remove ${one.name}` }, item);
     away.addEventListener("click", () => travel.change("breakpoints.remove", { which: one.name }));
     item.classList.toggle("off", !one.enabled);
     return item;
+  },
+
+  /** The expression of one, edited where it stands: Enter or leaving the field keeps it, Escape leaves it as it was. */
+  expression(one, item) {
+    const form = make("form", { cls: "what", autocomplete: "off" }, item);
+    const input = make("input", { type: "text", cls: "expression", maxlength: 1000, spellcheck: "false", role: "combobox", "aria-expanded": "false", "aria-controls": "offers", "aria-label": `Where ${one.name} stops`, value: one.expression }, form);
+    const problem = make("p", { cls: "problem", role: "alert" }, form);
+    hide(problem, true);
+    const restore = () => { clearTimeout(field.timer); input.value = one.expression; expressions.show(field, "", null); };
+    input.addEventListener("keydown", (event) => { if (event.key === "Escape" && expressions.list.hidden) restore(); });
+    input.addEventListener("change", () => { if (!input.value.trim()) restore(); else form.requestSubmit(); });
+    let sent = null; // Enter changes the field and submits the form: one of the two is enough
+    const field = expressions.enliven(form, input, problem, true, async (expression) => {
+      if (expression === one.expression || expression === sent) return null;
+      sent = input.defaultValue = expression;
+      const reply = await travel.change("breakpoints.change", { which: one.name, expression });
+      sent = null;
+      if (!reply?.travel) input.defaultValue = one.expression;
+      return reply?.problem ? reply : null;
+    });
+  },
+
+  /** Whether something in the list is being written just now, which a new list would take away. */
+  edited() {
+    const field = document.activeElement;
+    return $("breakpoint-list").contains(field) && field.type === "text" && field.value !== field.defaultValue;
   },
 
   tellHits(store) {

@@ -170,6 +170,23 @@ class Breakpoints:
         self._given = given
         return named
 
+    def change(self, name: str, *, to: str | None = None, expression: str | None = None) -> Breakpoint:
+        """Give one another name, another expression, or both, where it stands; returns it.
+
+        Its count goes on under another name, and begins anew with another expression. Raises as `add`, and changes nothing then.
+        """
+        old = self._find(name)
+        now = old.settings
+        new = replace(now, name=now.name if to is None else to, expression=now.expression if expression is None else expression)
+        if not new.name:
+            raise BreakpointError("a breakpoint needs a name")
+        if new.name != name and new.name in self._armed:
+            raise BreakpointError(f"there is a breakpoint {new.name!r} already: choose another name or remove that one")
+        armed = self._arm(new)
+        armed.held = old.held if new.expression == now.expression else 0
+        self._armed = {new.name if key == name else key: armed if key == name else kept for key, kept in self._armed.items()}
+        return new
+
     def remove(self, name: str) -> Breakpoint:
         """Take one away; returns it. Raises `BreakpointError` for an unknown name."""
         self._find(name)

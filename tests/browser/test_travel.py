@@ -78,7 +78,7 @@ def test_a_mistake_is_shown_at_its_character_and_words_are_offered(studio: Studi
     page.press("#breakpoint-field", "Tab")
     page.locator("#breakpoint-field").press_sequentially(") < 0.9")
     page.press("#breakpoint-field", "Enter")
-    expect(page.locator("#breakpoint-list .what")).to_have_text("min window_fidelity(layers.0.self_attn.qkv_proj) < 0.9")
+    expect(page.locator("#breakpoint-list .what input")).to_have_value("min window_fidelity(layers.0.self_attn.qkv_proj) < 0.9")
     expect(problem).to_be_hidden()
 
 
@@ -105,13 +105,52 @@ def test_hits_one_shot_log_and_switch(studio: StudioPage) -> None:
     assert page.locator("#hits-list li").all_inner_texts() == [
         "t 11\nb3\nstopped", "t 10\nb1\ncycle 2 of 1", "t 8\nb2\nstopped", "t 5\nb1\ncycle 1 of 1",
     ]  # fmt: skip
-    page.locator("#breakpoint-list li", has_text="index % 4").locator("input").uncheck()
+    page.locator('#breakpoint-list [data-name="b2"] input[type=checkbox]').uncheck()
     expect(page.locator("#breakpoint-list li.off")).to_have_count(2)
     studio.seek(16 / LENGTH)
     studio.at(16)
     assert studio.status("stopped") == ""
-    page.locator("#breakpoint-list li", has_text="index == 11").locator(".away").click()
+    page.locator('#breakpoint-list [data-name="b3"] .away').click()
     expect(page.locator("#breakpoint-list li")).to_have_count(2)
+
+
+def test_a_breakpoint_is_renamed_and_its_expression_edited_where_it_stands(studio: StudioPage) -> None:
+    page = studio.page
+    studio.tab("breakpoints")
+    for text in ("index == 4", "index == 90"):
+        type_breakpoint(studio, text)
+        expect(page.locator("#breakpoint-field")).to_have_value("")
+    names = page.locator("#breakpoint-list .name-field")
+    names.first.fill("early")
+    names.first.press("Enter")
+    expect(page.locator('#breakpoint-list [data-name="early"]')).to_have_count(1)
+    assert names.evaluate_all("all => all.map((one) => one.value)") == ["early", "b2"], "it stands where it stood"
+    studio.click("play")
+    stopped(studio, "early")
+    assert studio.step == 4
+    row = page.locator('#breakpoint-list [data-name="early"]')
+    expect(row.locator(".count")).to_have_text("1×")
+    # What cannot be is told below it, and Escape leaves it as it was.
+    field = row.locator(".what input")
+    field.fill("index = 7")
+    field.press("Enter")
+    expect(row.locator(".problem")).to_be_visible()
+    expect(field).to_be_focused()
+    field.press("Escape")
+    expect(row.locator(".problem")).to_be_hidden()
+    expect(field).to_have_value("index == 4")
+    # A name that is taken is refused, and the field says what is so again.
+    names.first.fill("b2")
+    names.first.press("Enter")
+    expect(page.locator("#notice")).to_contain_text("already")
+    expect(names.first).to_have_value("early")
+    # Another expression counts anew; leaving the field is enough.
+    field.fill("index == 7")
+    names.nth(1).click()
+    expect(row.locator(".count")).to_have_text("0×")
+    studio.click("play")
+    stopped(studio, "early")
+    assert studio.step == 7
 
 
 def test_steps_of_every_size_by_keys(studio: StudioPage) -> None:

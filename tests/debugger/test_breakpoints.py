@@ -401,3 +401,29 @@ def test_the_documentations_code_runs(repository: Path, monkeypatch: pytest.Monk
     frames = session.frames[1:]
     expected = [min(site.fidelity for name, site in frame.sites.items() if ".mlp." in name) - 0.97 for frame in frames]
     assert curves["margin of the MLPs"] == [None, *expected] and len(curves["answer_changed"]) == len(session.frames)
+
+
+def test_one_is_changed_where_it_stands_and_counts_anew_with_another_expression(session: Session) -> None:
+    stops = session.breakpoints
+    for name in ("a", "b", "c"):
+        stops.add("index > 0", name=name, hits="% 3", log="at {index}")
+    session.run(max_steps=2)
+    assert stops.counts == {"a": 2, "b": 2, "c": 2}
+    renamed = stops.change("b", to="middle")
+    assert (renamed.name, renamed.hits, renamed.log) == ("middle", "% 3", "at {index}") and "b" not in stops
+    assert stops.counts == {"a": 2, "middle": 2, "c": 2}, "in its place, and its count goes on"
+    assert stops.change("middle", expression="index > 1").expression == "index > 1"
+    assert stops.counts == {"a": 2, "middle": 0, "c": 2}
+    session.run(max_steps=2)
+    assert stops.counts == {"a": 4, "middle": 2, "c": 4}
+    before, counts = stops.to_list(), stops.counts
+    for wrong, error in (
+        ({"to": "c"}, BreakpointError), ({"to": ""}, BreakpointError), ({"to": "until"}, BreakpointError),
+        ({"expression": "q_hlat > 0"}, ExpressionError), ({"expression": "index"}, ExpressionError),
+        ({"expression": "fidelity(nowhere) < 1"}, ExpressionError),
+    ):  # fmt: skip
+        with pytest.raises(error):
+            stops.change("middle", **wrong)
+    with pytest.raises(BreakpointError, match="there is no breakpoint"):
+        stops.change("b", to="d")
+    assert (stops.to_list(), stops.counts) == (before, counts)

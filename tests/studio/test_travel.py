@@ -216,12 +216,28 @@ def test_what_is_wrong_with_a_text_is_shown_at_its_place(channel: Channel) -> No
         ("watches.remove", {"which": "none"}),
         ("breakpoints.add", {"expression": 3}),
         ("breakpoints.switch", {"which": "b1"}),
+        ("breakpoints.change", {"which": "b1", "label": "x"}),
+        ("breakpoints.change", {"which": "b1", "expression": 3}),
         ("watches.add", {"expression": "s", "label": "\n"}),
     ):
         answer = ask(channel, reply, name, **values)
         assert set(answer) == {"error", "expired"} and "\n" not in answer["error"], answer
     after = channel.advance({**known(reply, reply["run"]), "steps": 0})["travel"]
     assert (after["breakpoints"], after["watches"], after["bookmarks"], after["counts"]) == ([], [], [], {})
+
+
+def test_a_breakpoint_is_changed_and_its_link_says_so(channel: Channel) -> None:
+    reply = opened(channel)
+    ask(channel, reply, "breakpoints.add", expression="reset", hits="% 2")
+    ask(channel, reply, "breakpoints.add", expression="index == 90")
+    changed = ask(channel, reply, "breakpoints.change", which="b1", label="turns", expression="reset | grew")
+    said = [(one["name"], one["expression"], one["hits"]) for one in changed["travel"]["breakpoints"]]
+    assert said == [("turns", "reset | grew", "% 2"), ("b2", "index == 90", 1)] and changed["counts"] == {"turns": 0, "b2": 0}
+    again = opened(channel, changed["link"])["travel"]["breakpoints"]
+    assert [(one["name"], one["expression"], one["hits"]) for one in again] == said
+    problem = ask(channel, reply, "breakpoints.change", which="turns", expression="reset | grwe")["problem"]
+    assert (problem["position"], problem["end"]) == (8, 12) and "did you mean grew" in problem["cause"]
+    assert "already" in ask(channel, reply, "breakpoints.change", which="turns", label="b2")["error"]
 
 
 def test_there_is_no_more_than_a_link_holds(channel: Channel) -> None:

@@ -57,6 +57,15 @@ class SwitchRequest(NameRequest):
 
 
 @settings(StudioError)
+class EditRequest(NameRequest):
+    """Another name or expression for a breakpoint."""
+
+    _: KW_ONLY
+    label: str | None = setting(default=None, help="Its new name.")
+    expression: str | None = setting(default=None, help="Its new expression.")
+
+
+@settings(StudioError)
 class WatchRequest(InquiryRequest):
     """A new watch."""
 
@@ -126,6 +135,18 @@ def _add_breakpoint(context: Context, run: Run, request: BreakpointRequest) -> d
             raise StudioError(str(failure).replace("\n", " ")) from None
         return _problem(request.expression, failure)
     return _changed(run, added=added.name)
+
+
+def _change_breakpoint(context: Context, run: Run, request: EditRequest) -> dict[str, Any]:
+    from laser_studio.debugger import Breakpoint
+
+    try:
+        longer = Breakpoint(request.expression or "reset", name=request.label or "")
+        room_for(run, Marks(breakpoints=(BreakpointView(**longer.to_dict()),)))
+        run.session.breakpoints.change(request.which, to=request.label, expression=request.expression)
+    except ExpressionError as failure:
+        return _problem(request.expression or "", failure)
+    return _changed(run)
 
 
 def _switch_breakpoint(context: Context, run: Run, request: SwitchRequest) -> dict[str, Any]:
@@ -220,6 +241,7 @@ INQUIRIES = {
     "travel.inside": _inquiry(InquiryRequest, _inside),
     "travel.words": _inquiry(InquiryRequest, _words),
     "breakpoints.add": _inquiry(BreakpointRequest, _add_breakpoint),
+    "breakpoints.change": _inquiry(EditRequest, _change_breakpoint),
     "breakpoints.switch": _inquiry(SwitchRequest, _switch_breakpoint),
     "breakpoints.remove": _inquiry(NameRequest, _remove_breakpoint),
     "breakpoints.clear": _inquiry(InquiryRequest, _clear_breakpoints),
