@@ -9,7 +9,7 @@ const readsView = {
   head: "mean",
   wire() {
     this.asker = new Asker("deeper.mixing", {
-      wanted: (store) => (views.shows("solve") && picked.cell !== null && store.frame.index > 0 ? { cell: picked.cell, layer: this.layer } : null),
+      wanted: (store) => ((views.shows("solve") || heat.on) && picked.cell !== null && store.frame.index > 0 ? { cell: picked.cell, layer: this.layer } : null),
       take: (reply) => { this.found = reply; },
     });
     for (const input of document.querySelectorAll("#reads-kind input")) input.addEventListener("change", () => { this.kind = input.value; redraw(); });
@@ -72,12 +72,15 @@ const readsView = {
   drawScale(context, width, height, weights) {
     const most = Math.max(...weights.map(Math.abs)), wide = 70, left = (width - wide) / 2, differs = this.kind === "difference";
     for (let x = 0; x < wide; x++) {
-      context.fillStyle = rgb(differs ? diverging((2 * x) / (wide - 1) - 1) : cividis(Math.sqrt(x / (wide - 1))));
+      context.fillStyle = rgb(this.shade(x / (wide - 1)));
       context.fillRect(left + x, height - 9, 1.5, 7);
     }
     label(context, differs ? `−${small(most)}` : "0", left - 4, height - 5, { align: "right", size: 9.5 });
     label(context, small(most), left + wide + 4, height - 5, { size: 9.5 });
   },
+
+  /** The colour at a share of the scale, from none to most, or from less to more. */
+  shade(share) { return this.kind === "difference" ? diverging(2 * share - 1) : cividis(Math.sqrt(share)); },
 
   tell(store) {
     if (!views.shows("solve")) return;

@@ -29,7 +29,7 @@ SCRIPTS = (
     "bookmarks.js", "inside.js", "cells.js", "puzzles.js",
     "branches.js", "compare.js",
     "tuning.js", "older.js", "tables.js", "figures.js", "plotly.js", "zoom.js", "player.js",
-    "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "directionsview.js",
+    "asker.js", "picked.js", "findings.js", "boardmap.js", "cellview.js", "readsview.js", "heat.js", "directionsview.js",
     "studio.js",
 )  # fmt: skip
 STYLES = ("studio.css", "models.css", "travel.css", "branches.css", "deeper.css", "puzzles.css")

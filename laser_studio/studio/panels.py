@@ -30,12 +30,16 @@ id="watched-newest" class="quiet" data-tip="Go to the newest recorded step; Play
 <p id="watched-says" class="note num"></p></div>
 <div class="board-fit"><div id="board" role="img" aria-label="The board is being loaded"></div></div>
 {panels_puzzles.DEMONSTRATIONS}<div class="foot">
-<div class="legend"><span data-tip="The model's own probability of the digit it answers, from its output distribution.">confidence</span>
-<i class="tint" aria-hidden="true"></i>
+<div class="legend"><span id="board-confidence" data-tip="The model's own probability of the digit it answers, from its output
+distribution.">confidence <i class="tint" aria-hidden="true"></i></span>
+<span id="heat-legend" class="num" data-tip="" hidden><span id="heat-from">0</span> <i id="heat-scale" aria-hidden="true"></i>
+<span id="heat-to"></span></span>
 <span class="key changed" data-tip="Cells whose answer this step changed; fainter, those of the last z_H update, between which the
 answer rests."><i></i>changed</span>
 <span class="key wrong" data-tip="Cells that differ from the known solution, or break a rule where none is
-known."><i></i>wrong</span></div>
+known."><i></i>wrong</span>
+<button type="button" id="board-reads" class="quiet" aria-pressed="false" data-tip="Colour the board by what the chosen cell reads in this
+net application." hidden>reads</button></div>
 <div class="verdict"><b id="board-right" class="num" data-tip="Right answers among the cells that were not given.">–</b>
 <span id="board-halt" class="num" data-tip="The model's own halting logit; above 0 it would stop here in training.">q_halt –</span></div>
 </div>

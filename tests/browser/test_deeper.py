@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -52,6 +53,45 @@ def test_a_cell_is_chosen_and_looked_into(studio: StudioPage) -> None:
     page.select_option("#reads-layer", "1")
     says(studio, "reads-plot", "layer 1")
     expect(page.locator("#reads-note")).to_contain_text("lies elsewhere")
+
+
+def test_what_a_cell_reads_is_shown_over_the_board_in_every_layout(open_page: Callable[..., Page], studio_server: str) -> None:
+    studio = StudioPage.opened(open_page, studio_server, "?puzzle=medium-0001&step=23")
+    studio.at(23)
+    page, board = studio.page, studio.page.locator("#board")
+    heat = "[...document.querySelectorAll('#board .cell')].map((cell) => getComputedStyle(cell).backgroundColor)"
+    expect(page.locator("#board-reads")).to_be_hidden()  # no cell is chosen
+    plain = page.evaluate(heat)
+    page.locator("#board .cell").nth(20).click()
+    page.click("#board-reads")
+    expect(board).to_have_attribute("data-reads", "r4c3 23")
+    expect(page.locator("#heat-legend")).to_be_visible()
+    expect(page.locator("#board-confidence")).to_be_hidden()
+    coloured = page.evaluate(heat)
+    # The colours are those of the weights themselves: cividis grows lighter with them, and its end is the largest.
+    assert len(set(coloured)) > 10 and coloured != plain
+    page.locator("#views input[value=solve]").check(force=True)
+    says(studio, "reads-plot", "Cell r4c3 at step 23, layer 0, attention, exact")
+    label = page.locator("#reads-plot").get_attribute("aria-label") or ""
+    largest = [part.rsplit(" ", 2)[0].strip() for part in label.split(": ", 1)[1].split(",")]
+    cells = [6 * (int(name[1]) - 1) + int(name[3]) - 1 for name in largest if name.startswith("r")]
+    light = [sum(map(int, re.findall(r"\d+", colour))) for colour in coloured]
+    assert [light[cell] for cell in cells] == sorted(light, reverse=True)[: len(cells)]
+    share = label.split(f"{largest[0]} ", 1)[1].split(" %")[0]
+    expect(page.locator("#heat-to")).to_have_text(f"{share} %")
+    # It follows the card's choice, the cell and the step; without a cell the board is as it was.
+    page.locator("#reads-kind input[value=difference]").check(force=True)
+    expect(page.locator("#heat-from")).to_contain_text("−")
+    page.locator("#reads-kind input[value=exact]").check(force=True)
+    page.locator("#board .cell").nth(0).click()
+    expect(board).to_have_attribute("data-reads", "r1c1 23")
+    studio.click("step")
+    expect(board).to_have_attribute("data-reads", "r1c1 24")
+    board.focus()
+    page.keyboard.press("Escape")
+    expect(board).to_have_attribute("data-reads", "")
+    expect(page.locator("#board-reads")).to_be_hidden()
+    expect(page.locator("#board-confidence")).to_be_visible()
 
 
 def test_the_board_takes_keys_only_while_it_has_the_focus(studio: StudioPage) -> None:
