@@ -60,6 +60,22 @@ def test_ratios_are_over_the_first_side(monkeypatch: pytest.MonkeyPatch) -> None
     assert "2.50×" in str(two)
 
 
+def test_short_sides_run_several_times_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, runs = 0.0, []
+
+    def takes(name: str, seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        runs.append(name)
+
+    monkeypatch.setattr(bench.time, "perf_counter", lambda: now)
+    short, long = bench.compare(
+        {"short": lambda: takes("short", 2.0), "long": lambda: takes("long", 30.0)}, 2, torch.device("cpu"), least=10.0
+    )
+    assert (short.seconds, long.seconds, long.ratio) == (2.0, 30.0, 15.0)
+    assert runs.count("short") == 1 + 2 * 5 and runs.count("long") == 1 + 2
+
+
 def test_the_command_prints_its_tables() -> None:
     small = ["--repeats", "1", "--rows", "40", "--dim", "64", "--rank", "8", "--l-cycles", "1", "--batch", "1", "--device", "cpu"]
     result = CliRunner().invoke(app, ["bench", "tracker", *small], catch_exceptions=False)
