@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from laser_studio.laser.chain import rebuilding
 from laser_studio.laser.ledger import LedgerLine, SavedMeter, SiteLine, TotalLine, saved_for_backward
-from laser_studio.laser.quantise import Storage, stored_bytes
 from laser_studio.laser.stored_site import StoredSite
 
 CHAIN = "chain"  # who saves, for the meter, inside residual stages
@@ -52,6 +51,7 @@ class Books:
         self._plain_bytes: dict[_Key, tuple[int, int]] = {}  # of a chain by name and shape: of all applications once, of each
         self._plain_seen: set[_Key] = set()  # in this step
         self._plain_chains = 0
+        self._shared: dict[int, int] = {}  # bytes of tensors that layers by themselves would keep, by address
         self._end_bytes: dict[str, int] = {}  # inputs of the last layers of stages: rebuilt, so nothing is kept of them
         self._whole: dict[str, LedgerLine] = {}  # places without a basis, by name
         self._norm_bytes = 0
@@ -102,15 +102,24 @@ class Books:
         """The optimiser step is over."""
         self._end_bytes, self._whole, self._norm_bytes, self._plain_chains = {}, {}, 0, 0
         self._plain_seen.clear()
+        self._shared.clear()
 
-    def note_stage(self, last: str, inner: int, rows: int, itemsize: int) -> None:
-        """One application of a stage: the name of its last layer, the width of that layer's input, rows of the norm, bytes of a value."""
+    def note_stage(self, last: str, inner: int, rows: int, itemsize: int, *, keeps_norm: bool) -> None:
+        """One application of a stage: the name of its last layer, the width of that layer's input, rows of the norm, bytes of a value.
+
+        keeps_norm: the norm's deviations are kept, not made again.
+        """
         self._end_bytes[last] = self._end_bytes.get(last, 0) + rows * inner * itemsize
-        self._norm_bytes += rows * 4  # one fp32 number per row
+        self._norm_bytes += rows * 4 * keeps_norm  # one fp32 number per row
 
-    def note_whole(self, name: str, feeds: int, storage: Storage, rows: Tensor) -> None:
-        """One application of a place without a basis: the linear layers that read it, and its rows (N, D), kept whole in this storage."""
-        line = LedgerLine(feeds * rows.nbytes, stored_bytes(rows, storage), 0)
+    def note_shared(self, x: Tensor) -> None:
+        """An input of a layer by itself is kept as a chain has kept it; uncompressed it would be kept whole, once for all layers."""
+        if self.meter is not None:
+            self._shared[x.data_ptr()] = x.nbytes
+
+    def note_whole(self, name: str, full: int, stored: int) -> None:
+        """One application of a place without a basis: bytes of what the linear layers read there, and of what is kept of it."""
+        line = LedgerLine(full, stored, 0)
         self._whole[name] = self._whole[name] + line if name in self._whole else line
 
     @property
@@ -154,7 +163,7 @@ class Books:
                 name = next(iter(others))
                 freed += size * sites[name].rows / max(1, measured.rows.get(name, 0))
         own += found.get(frozenset({CHAIN}), 0)
-        measured.saved, measured.full = total + beside, total - own + round(freed) + self._plain_chains
+        measured.saved, measured.full = total + beside, total - own + round(freed) + self._plain_chains + sum(self._shared.values())
 
     # What they say
 

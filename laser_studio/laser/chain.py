@@ -1,14 +1,17 @@
 """Residual stages whose backward rebuilds what it needs from what is kept between them: Z = XQ, or the whole, in full or few bits.
 
-The forward is exact. Backward goes through the samples in parts small enough for a processor's caches, so that what it rebuilds is
-never there for a whole batch. Pure functions on tensors, as in `functions`.
+The forward is exact. A place that is kept as nothing is made again from the one before it, by the stages between. Backward goes through
+the samples in parts small enough for a processor's caches, so that what it rebuilds is never there for a whole batch. Pure functions on
+tensors, as in `functions`.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 from typing import Any, Protocol
 
 import torch
@@ -30,13 +33,15 @@ class Rebuilding(threading.local):
 
 
 rebuilding = Rebuilding()
+Pull = Callable[[Tensor], Tensor]
 
 
 class Stage(Protocol):
     """x ↦ norm(x + last(between(first(x)))), norm(s) = s / √(mean s² + eps) in fp32, over the last axis; over the one before with `across`.
 
     `first` and `last` are linear layers without bias; `between` is a function without weights, differentiable by autograd, that
-    treats every sample for itself.
+    treats every sample for itself. A stage may also have a method `vjp`, which backward takes in place of autograd: of h it gives
+    between(h) and a function from the gradient there, whose memory it may use, to that at h; or None, to leave it to autograd.
     """
 
     @property
@@ -53,24 +58,38 @@ class Stage(Protocol):
 
 @dataclass
 class Formed:
-    """WQ (out, k) of the layer that reads a place, W itself without Q: formed in the first backward, for all applications of a step."""
+    """What backward makes of the weights of one stage, in the first application that it comes to, for all of a step.
+
+    basis: Q of the place before the stage, None without one. WQ (out, k) is of the stage's first layer, W itself without Q.
+    """
 
     basis: Tensor | None
+    _casts: dict[int, tuple[object, Tensor]] = field(default_factory=dict)  # by address of the weight
     _key: object = None
     _floats: Tensor | None = None
     _codes: tuple[Tensor, Tensor] | None = None
 
+    def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """A weight of the stage in the dtype of the products."""
+        if weight.dtype == dtype:
+            return weight
+        key = weight._version, weight.dtype, dtype
+        known = self._casts.get(weight.data_ptr())
+        if known is None or known[0] != key:
+            known = self._casts[weight.data_ptr()] = key, weight.to(dtype)
+        return known[1]
+
     def floats(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """In the dtype of the products."""
+        """WQ in the dtype of the products."""
         if self.basis is None:
-            return weight.to(dtype)
+            return self.cast(weight, dtype)
         self._renew(weight)
         if self._floats is None or self._floats.dtype != dtype:
             self._floats = (weight.float() @ self.basis).to(dtype)
         return self._floats
 
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """In eight bits with a scale per row."""
+        """WQ in eight bits with a scale per row."""
         self._renew(weight)
         if self._codes is None:
             self._codes = quantise(weight if self.basis is None else weight.float() @ self.basis, "int8")
@@ -79,7 +98,8 @@ class Formed:
     @property
     def nbytes(self) -> int:
         """Bytes held at the moment: none before the first backward of a step."""
-        return sum(each.nbytes for each in (self._floats, *(self._codes or ())) if each is not None)
+        held = (self._floats, *(self._codes or ()), *(cast for _, cast in self._casts.values()))
+        return sum(each.nbytes for each in held if each is not None)
 
     def _renew(self, weight: Tensor) -> None:
         key = weight.data_ptr(), weight._version, weight.dtype
@@ -88,12 +108,29 @@ class Formed:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """What is kept of one tensor: a whole (B, T, D), or rows (N, k), values or codes with their scales.
+
+    across: rows run along the last axis but one. A place may be kept as the sum of several, which other places keep as well.
+    """
+
+    values: Tensor
+    scale: Tensor | None = None
+    across: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes + (0 if self.scale is None else self.scale.nbytes)
+
+
+@dataclass(frozen=True)
 class Boundary:
-    """What is kept of a tensor between two stages: its coefficients along one axis, or the whole.
+    """What is kept of a tensor between two stages: its coefficients along one axis, the whole, or nothing.
 
     keep: called with the rows (N, D) along that axis, returns what to save, (N, k), or None for the whole tensor.
     basis: Q (D, k), None with the whole. across: the axis is the last but one. storage: of what is kept.
     integers: multiply in eight bits where the stage after it is rebuilt and where its weight gradients are summed.
+    parts: what the tensor, whole, is the sum of, kept already; of the first place only, and then nothing else is kept there.
     """
 
     keep: Callable[[Tensor], Tensor | None]
@@ -102,30 +139,40 @@ class Boundary:
     integers: bool = False
     storage: Storage = "exact"
     formed: Formed = field(default_factory=lambda: Formed(None))
+    parts: tuple[Piece, ...] = ()
 
 
 @dataclass(frozen=True)
 class Weights:
-    """One stage's, as the model holds them: where products have another dtype, the cast is made for each and never saved.
+    """One stage's, as the model holds them: casts to the products' dtype are never saved, backward makes them once for all applications.
 
-    first: W of its first layer, exact; reads: what gets that layer's gradient, see `functions.project`, or W itself where the boundary
-    before the stage keeps the whole tensor; last: W of its last layer.
+    first, last: W of its two layers, exact; now: both in the dtype of the products, for this forward; to_first, to_last: what gets
+    their gradients: the weights or what stands for them, see `functions.project` and `functions.stand_in`.
     """
 
     first: Tensor
-    reads: Tensor
     last: Tensor
+    now: tuple[Tensor, Tensor]
+    to_first: Tensor
+    to_last: Tensor
 
 
-def chain(x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], weights: Sequence[Weights], dtype: torch.dtype) -> Tensor:
-    """The stages applied in turn to x (B, T, D); kept are only the boundaries (one more than stages) and each norm's reciprocal deviation.
+def chain(
+    x: Tensor, stages: Sequence[Stage], boundaries: Sequence[Boundary], weights: Sequence[Weights], dtype: torch.dtype
+) -> tuple[Tensor, Piece | None]:
+    """The stages applied in turn to x (B, T, D), and what is kept of the result where that is the whole.
+
+    Kept are only the boundaries (one more than stages) and the reciprocal deviation of each norm before one.
 
     Backward, from the last stage to the first: ŷ = ZQᵀ of the stage's output and r give the norm's, r·(d − ŷ·mean(d·ŷ)); h = Z(WQ)ᵀ of
     its input is what `first` gave; `between` runs again on h and is differentiated by autograd, so that whatever it normalises by
-    belongs to the rebuilt values; input gradients use the exact weights. dtype: of the products.
+    belongs to the rebuilt values; input gradients use the exact weights. Stages before a place of which nothing is kept first run
+    again to their end. dtype: of the products.
     """
-    firsts, reads, lasts = zip(*((one.first.detach(), one.reads, one.last) for one in weights), strict=True)
-    return _Chain.apply(x, stages, boundaries, dtype, *firsts, *reads, *lasts)
+    held = [each.first.detach() for each in weights] + [each.last.detach() for each in weights]
+    told = [each.to_first for each in weights] + [each.to_last for each in weights]
+    end: list[Piece] = []
+    return _Chain.apply(x, stages, boundaries, [each.now for each in weights], dtype, end, *held, *told), end[0] if end else None
 
 
 class _Chain(torch.autograd.Function):
@@ -135,28 +182,32 @@ class _Chain(torch.autograd.Function):
         x: Tensor,
         stages: Sequence[Stage],
         boundaries: Sequence[Boundary],
+        casts: Sequence[tuple[Tensor, Tensor]],
         dtype: torch.dtype,
+        end: list[Piece],
         *weights: Tensor,
     ) -> Tensor:
         count = len(stages)
-        kept, deviations = [_kept(boundaries[0], x)], []
-        for place, stage in enumerate(stages):
+        kept, deviations = [boundaries[0].parts or _kept(boundaries[0], x)], []
+        for stage, (first, last), after in zip(stages, casts, boundaries[1:], strict=True):
             turned = _turn(x, stage.across)
-            first, last = weights[place].to(dtype), weights[2 * count + place].to(dtype)
             mixed = F.linear(stage.between(F.linear(turned.to(dtype), first)), last)
-            # across: the sum takes the layout of x
-            wide = (turned + mixed if stage.across or mixed.dtype != x.dtype else mixed.add_(turned)).float()
-            deviation = torch.rsqrt(wide.square().mean(-1, keepdim=True) + stage.eps)
-            x = _turn(wide.mul_(deviation).to(x.dtype), stage.across)  # the sum is this function's own
-            kept.append(_kept(boundaries[place + 1], x))
-            deviations.append(deviation)
-        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = stages, boundaries, x.shape, x.dtype
+            x, deviation = _normed(turned, mixed, stage)
+            kept.append(_kept(after, x))
+            if kept[-1]:
+                deviations.append(deviation)
+        # what is kept is for save_for_backward alone to hold
+        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = stages, [replace(each, parts=()) for each in boundaries], x.shape, x.dtype
         ctx.products = dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
-        values, scales = zip(*kept, strict=True)
-        firsts, reads, lasts = weights[:count], weights[count : 2 * count], weights[2 * count :]
-        ctx.gradient_dtypes = [weight.dtype for weight in (*reads, *lasts)]
-        ctx.save_for_backward(*values, *scales, *deviations, *(boundary.basis for boundary in boundaries), *firsts, *lasts)
+        ctx.gradient_dtypes = [weight.dtype for weight in weights[2 * count :]]
+        pieces = [piece for place in kept for piece in place]
+        ctx.pieces = [[piece.across for piece in place] for place in kept]
+        values, scales = [piece.values for piece in pieces], [piece.scale for piece in pieces]
+        ctx.save_for_backward(*values, *scales, *deviations, *(boundary.basis for boundary in boundaries), *weights[: 2 * count])
+        if kept[-1] and boundaries[-1].basis is None:
+            last_piece = kept[-1][0]
+            end.append(last_piece if last_piece.scale is not None else Piece(x.detach()))  # itself it would hold its own graph
         return x
 
     @staticmethod
@@ -164,29 +215,35 @@ class _Chain(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
         count = len(ctx.stages)
         saved = iter(ctx.saved_tensors)
-        values, scales, deviations, bases, firsts, lasts = (
-            [next(saved) for _ in range(many)] for many in (count + 1, count + 1, count, count + 1, count, count)
-        )
-        places = [_Place(*each, ctx.shape, ctx.dtype) for each in zip(ctx.boundaries, values, scales, bases, strict=True)]
-        wanted = ctx.needs_input_grad[4 + count :]
-        to_reads: list[Tensor | None] = [None] * count
-        to_lasts: list[Tensor | None] = [None] * count
-        passed: Tensor | None = None
+        number = sum(len(place) for place in ctx.pieces)
+        ends = sum(bool(place) for place in ctx.pieces[1:])
+        values, scales, deviations, bases, held = (list(islice(saved, many)) for many in (number, number, ends, count + 1, 2 * count))
+        pieces = (Piece(*each) for each in zip(values, scales, (across for place in ctx.pieces for across in place), strict=True))
+        places = [
+            _Place(boundary, tuple(islice(pieces, len(place))), basis, ctx.shape, ctx.dtype)
+            for boundary, place, basis in zip(ctx.boundaries, ctx.pieces, bases, strict=True)
+        ]
+        replays = [
+            _Replay(number, count, stage, before, after, held[number], held[count + number], ctx.products, ctx.autocast)
+            for number, (stage, before, after) in enumerate(zip(ctx.stages, places, places[1:], strict=False))
+        ]
+        sums: list[Tensor | None] = [None] * (2 * count)
+        wanted = ctx.needs_input_grad[6 + 2 * count :]
+
+        def add(place: int, product: Callable[[], Tensor]) -> None:
+            if wanted[place]:
+                sums[place] = product() if (so_far := sums[place]) is None else so_far.add_(product())
+
         with plain_arithmetic(gradient):
-            for number in reversed(range(count)):
-                stage, before, after = ctx.stages[number], places[number], places[number + 1]
-                if passed is None:
-                    passed = torch.empty_like(gradient)  # the gradient handed in is not this function's own
-                weights = firsts[number], firsts[number].to(ctx.products), lasts[number].to(ctx.products)
-                for part in _in_samples(ctx.shape, stage, weights[1]):
-                    found = _stage_backward(ctx, stage, before, after, gradient[part], deviations[number][part], weights, part)
-                    passed[part] = found.gradient
-                    to_lasts[number] = _added(to_lasts[number], found.to_last() if wanted[count + number] else None)
-                    to_reads[number] = _added(to_reads[number], found.to_reads() if wanted[number] else None)
-                gradient = passed
-        sent = [None if one is None else one.to(dtype) for one, dtype in zip((*to_reads, *to_lasts), ctx.gradient_dtypes, strict=True)]
-        passed = passed if passed is not None else gradient
-        return (passed if ctx.needs_input_grad[0] else None, None, None, None, *(None for _ in firsts), *sent)
+            end = count
+            while end:
+                start = max(place for place in range(end) if places[place].pieces)
+                run, deviation = replays[start:end], deviations.pop() if places[end].pieces else None
+                parts = _in_samples(ctx.shape, run)
+                found = [_run_backward(run, gradient[part], None if deviation is None else deviation[part], part, add) for part in parts]
+                gradient, end = found[0] if len(found) == 1 else torch.cat(found), start
+        sent = [None if one is None else one.to(dtype) for one, dtype in zip(sums, ctx.gradient_dtypes, strict=True)]
+        return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(5 + len(held))), *sent)
 
 
 @dataclass(frozen=True)
@@ -194,102 +251,165 @@ class _Place:
     """A boundary as it was kept; samples are asked for by a slice of the batch."""
 
     boundary: Boundary
-    values: Tensor
-    scale: Tensor | None
+    pieces: tuple[Piece, ...]
     basis: Tensor | None
     shape: torch.Size
     dtype: torch.dtype
 
     def rows(self, samples: slice, dtype: torch.dtype) -> Tensor:
         """Coefficients, or the whole, as rows of the stage that reads this place."""
-        if self.scale is not None:
-            part = self._part(samples)
-            return restored(self.values[part], self.scale[part], self._width, dtype)
+        across, (one, *more) = self.boundary.across, self.pieces
+        if not more and one.scale is not None and one.across == across:
+            part = self._part(one, samples)
+            return restored(one.values[part], one.scale[part], self._width(one), dtype)
         if self.basis is not None:
-            return self.values[self._part(samples)].to(dtype)
-        return _flat(_turn(self.values.view(self.shape)[samples], self.boundary.across)).to(dtype)
+            return one.values[self._part(one, samples)].to(dtype)
+        return _flat(_turn(self.whole(samples), across)).to(dtype)
 
     def codes(self, samples: slice) -> tuple[Tensor, Tensor]:
         """The same as eight-bit rows."""
-        if self.scale is not None and self.values.dtype == torch.int8:
-            part = self._part(samples)
-            return self.values[part], self.scale[part]
+        one = self.pieces[0]
+        as_they_are = one.scale is not None and one.scale.shape[1] == 1 and one.values.dtype == torch.int8
+        if as_they_are and len(self.pieces) == 1 and one.across == self.boundary.across:
+            assert one.scale is not None
+            part = self._part(one, samples)
+            return one.values[part], one.scale[part]
         return quantise(self.rows(samples, torch.float32), "int8")
 
     def whole(self, samples: slice) -> Tensor:
         """(b, T, D), ZQᵀ where coefficients are kept."""
-        if self.scale is None and self.basis is None:
-            return self.values.view(self.shape)[samples]
-        rows = self.rows(samples, self.dtype)
+        one, *more = (self._whole(piece, samples) for piece in self.pieces)
+        return sum(more, one)
+
+    def _whole(self, piece: Piece, samples: slice) -> Tensor:
+        _, length, width = self.shape
+        if piece.scale is not None:
+            part = self._part(piece, samples)
+            rows = restored(piece.values[part], piece.scale[part], self._width(piece), self.dtype)
+        elif self.basis is not None:
+            rows = piece.values[self._part(piece, samples)].to(self.dtype)
+        else:
+            return piece.values.view(self.shape)[samples]
         if self.basis is not None:
             rows = rows @ self.basis.T.to(rows.dtype)
-        _, length, width = self.shape
-        return _turn(rows.view(-1, width, length) if self.boundary.across else rows.view(-1, length, width), self.boundary.across)
+        return _turn(rows.view(-1, width, length) if piece.across else rows.view(-1, length, width), piece.across)
 
-    @property
-    def _width(self) -> int:
-        return self.basis.shape[1] if self.basis is not None else self.shape[1 if self.boundary.across else 2]
+    def _width(self, piece: Piece) -> int:
+        return self.basis.shape[1] if self.basis is not None else self.shape[1 if piece.across else 2]
 
-    def _part(self, samples: slice) -> slice:
-        each = self.shape[2 if self.boundary.across else 1]
+    def _part(self, piece: Piece, samples: slice) -> slice:
+        each = self.shape[2 if piece.across else 1]
         return slice(samples.start * each, samples.stop * each)
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Gradients of one stage on some samples; those of the weights in fp32, or the weights' dtype, once asked for."""
+class _Replay:
+    """A stage in backward: its number of how many, the places around it, its weights as the model holds them, the dtype of products, and
+    forward's autocast."""
 
-    gradient: Tensor
-    to_last: Callable[[], Tensor]
-    to_reads: Callable[[], Tensor]
+    number: int
+    count: int
+    stage: Stage
+    before: _Place
+    after: _Place
+    held_first: Tensor
+    held_last: Tensor
+    products: torch.dtype
+    autocast: tuple[bool, torch.dtype]
+
+    @property
+    def formed(self) -> Formed:
+        return self.before.boundary.formed
+
+    @property
+    def first(self) -> Tensor:
+        return self.formed.cast(self.held_first, self.products)
+
+    @property
+    def last(self) -> Tensor:
+        return self.formed.cast(self.held_last, self.products)
+
+    def rebuild(self, x: Tensor | None, samples: slice) -> _Rebuilt:
+        """h and between(h), from the place before or from x (b, T, D) where it has been made again."""
+        dtype, integers, codes, rows = self.products, self.before.boundary.integers, None, None
+        if x is None and not integers:
+            rows = self.before.rows(samples, dtype)
+        elif x is not None:
+            rows = _flat(_turn(x, self.stage.across)).to(dtype)
+        if integers:
+            codes = self.before.codes(samples) if rows is None else quantise(rows, "int8")
+            hidden = int8.rebuilt(*codes, self.formed.codes(self.held_first), dtype)
+        else:
+            assert rows is not None
+            hidden = rows @ (self.first if x is not None else self.formed.floats(self.held_first, dtype)).T
+        _, length, width = self.before.shape
+        between, pull = self._differentiated(hidden.view(-1, width if self.stage.across else length, hidden.shape[1]))
+        return _Rebuilt(between, pull, rows, codes)
+
+    def _differentiated(self, hidden: Tensor) -> tuple[Tensor, Pull]:
+        own: Callable[[Tensor], tuple[Tensor, Pull] | None] | None = getattr(self.stage, "vjp", None)
+        if own is not None and (found := own(hidden)) is not None:
+            return found
+        rebuilding.now = True
+        try:
+            with torch.enable_grad(), torch.autocast(hidden.device.type, self.autocast[1], enabled=self.autocast[0]):
+                between = self.stage.between(hidden.requires_grad_())
+        finally:
+            rebuilding.now = False
+        return between.detach(), lambda gradient: torch.autograd.grad(between, hidden, gradient.to(between.dtype))[0]
 
 
-def _stage_backward(
-    ctx: Any,
-    stage: Stage,
-    before: _Place,
-    after: _Place,
-    gradient: Tensor,
-    deviation: Tensor,
-    weights: tuple[Tensor, Tensor, Tensor],
-    samples: slice,
-) -> _Found:
-    held, first, last = weights  # the first layer's as the model holds it, and both in the dtype of the products
-    residual = _norm_backward(_turn(gradient, stage.across), _turn(after.whole(samples), stage.across), deviation)
-    narrow = residual.to(first.dtype)  # another dtype than the residual's only under autocast
-    shape = (*residual.shape[:-1], first.shape[0])
-    integers = before.boundary.integers
-    formed = before.boundary.formed
-    if integers:
-        codes, scale = before.codes(samples)
-        hidden = int8.rebuilt(codes, scale, formed.codes(held), first.dtype).view(shape)
-    else:
-        rows = before.rows(samples, first.dtype)
-        hidden = (rows @ formed.floats(held, first.dtype).T).view(shape)
-    rebuilding.now = True
-    try:
-        with torch.enable_grad(), torch.autocast(gradient.device.type, ctx.autocast[1], enabled=ctx.autocast[0]):
-            between = stage.between(hidden.requires_grad_())
-    finally:
-        rebuilding.now = False
-    (inner,) = torch.autograd.grad(between, hidden, (narrow @ last).to(between.dtype))
-    between = between.detach()
-    passed = _turn((inner @ first).to(residual.dtype).add_(residual), stage.across)
-    if integers:
-        return _Found(passed, lambda: int8.outer(_flat(narrow), _flat(between)), lambda: int8.outer(_flat(inner), codes, scale))
-    return _Found(passed, lambda: _flat(narrow).T @ _flat(between).to(narrow.dtype), lambda: _flat(inner).T @ rows)
+@dataclass
+class _Rebuilt:
+    """What `_Replay.rebuild` made of some samples: between(h), what differentiates it, and what `first` read, as values or as codes; then
+    what came out of the stage and its norm's reciprocal deviation, where they were made again."""
+
+    between: Tensor
+    pull: Pull
+    rows: Tensor | None
+    codes: tuple[Tensor, Tensor] | None
+    out: Tensor | None = None
+    deviation: Tensor | None = None
 
 
-def _in_samples(shape: torch.Size, stage: Stage, first: Tensor) -> Iterator[slice]:
-    """Slices of the batch whose inner activations are not larger than `REBUILT_AT_ONCE`."""
+Add = Callable[[int, Callable[[], Tensor]], None]
+
+
+def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add) -> Tensor:
+    """The gradient at what enters the first of `run`, from that at what the last gives; between them nothing was kept.
+
+    add: told the gradients of weights, of first layers under the numbers of their stages, of last ones behind those.
+    """
+    rebuilt: list[_Rebuilt] = []
+    x: Tensor | None = None
+    for replay in run:
+        rebuilt.append(replay.rebuild(x, samples))
+        if not replay.after.pieces:
+            x = replay.before.whole(samples) if x is None else x
+            mixed = F.linear(rebuilt[-1].between, replay.last)
+            x, rebuilt[-1].deviation = _normed(_turn(x, replay.stage.across), mixed, replay.stage)
+            rebuilt[-1].out = x
+    while rebuilt:
+        replay, now = run[len(rebuilt) - 1], rebuilt.pop()
+        across, count = replay.stage.across, replay.count
+        out = replay.after.whole(samples) if now.out is None else now.out
+        held = deviation if now.deviation is None else now.deviation
+        assert held is not None
+        residual = _norm_backward(_turn(gradient, across), _turn(out, across), held)
+        narrow = residual.to(replay.products)  # another dtype than the residual's only under autocast
+        inner = now.pull(narrow @ replay.last)
+        add(count + replay.number, partial(_outer, narrow, now.between, None, replay.before.boundary.integers))
+        add(replay.number, partial(_outer, inner, now.rows, now.codes, replay.before.boundary.integers))
+        gradient = _turn((inner @ replay.first).to(residual.dtype).add_(residual), across)
+    return gradient
+
+
+def _in_samples(shape: torch.Size, run: Sequence[_Replay]) -> list[slice]:
+    """Slices of the batch whose inner activations, of all stages of the run, are not larger than `REBUILT_AT_ONCE`."""
     batch, length, width = shape
-    each = (width if stage.across else length) * first.shape[0] * first.itemsize
-    most = max(1, REBUILT_AT_ONCE.get(first.device.type, REBUILT_AT_ONCE["cpu"]) // max(1, each))
-    return (slice(start, min(batch, start + most)) for start in range(0, batch, most))
-
-
-def _added(total: Tensor | None, more: Tensor | None) -> Tensor | None:
-    return more if total is None or more is None else total.add_(more)
+    each = sum((width if replay.stage.across else length) * replay.held_first.shape[0] * replay.products.itemsize for replay in run)
+    most = max(1, REBUILT_AT_ONCE.get(run[0].held_first.device.type, REBUILT_AT_ONCE["cpu"]) // max(1, each))
+    return [slice(start, min(batch, start + most)) for start in range(0, max(1, batch), most)]
 
 
 def _turn(x: Tensor, across: bool) -> Tensor:
@@ -300,13 +420,29 @@ def _flat(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
 
 
-def _kept(boundary: Boundary, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """What to save, and its scales: rows as the stage after it reads them; the whole, where it is kept in full, as it lies."""
+def kept_whole(x: Tensor, storage: Storage, by_row: bool) -> Piece:
+    """x (B, T, D) as a place that is kept whole keeps it; by_row: as in `quantise`."""
+    x = x.detach()
+    return Piece(x) if storage in ("exact", "recomputed") else Piece(*quantise(_flat(x), storage, by_row=by_row))
+
+
+def _kept(boundary: Boundary, x: Tensor) -> tuple[Piece, ...]:
+    """What to save: rows as the stage after it reads them; the whole, where it is kept in full, as it lies; or nothing."""
+    if boundary.storage == "recomputed":
+        return ()
     rows = _flat(_turn(x, boundary.across))
     kept = boundary.keep(rows)
     if boundary.storage != "exact":
-        return quantise(rows if kept is None else kept, boundary.storage)
-    return x if kept is None else kept, None
+        return (Piece(*quantise(rows if kept is None else kept, boundary.storage, by_row=boundary.integers), boundary.across),)
+    return (Piece(x if kept is None else kept, None, boundary.across),)
+
+
+def _normed(turned: Tensor, mixed: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+    """The norm of turned + mixed, turned back, and its reciprocal deviation; `mixed` is the caller's own and used up."""
+    # across: the sum takes the layout of x
+    wide = (turned + mixed if stage.across or mixed.dtype != turned.dtype else mixed.add_(turned)).float()
+    deviation = torch.rsqrt(wide.square().mean(-1, keepdim=True) + stage.eps)
+    return _turn(wide.mul_(deviation).to(turned.dtype), stage.across), deviation
 
 
 def _norm_backward(gradient: Tensor, out: Tensor, deviation: Tensor) -> Tensor:
@@ -314,3 +450,12 @@ def _norm_backward(gradient: Tensor, out: Tensor, deviation: Tensor) -> Tensor:
     wide, out = gradient.float(), out.float()
     along = (wide * out).mean(-1, keepdim=True)
     return torch.addcmul(wide, out, along, value=-1).mul_(deviation).to(gradient.dtype)
+
+
+def _outer(left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, integers: bool) -> Tensor:
+    """leftᵀ·right, or with the codes in place of right; in eight bits if `integers`, then in fp32."""
+    left = _flat(left)
+    if integers:
+        return int8.outer(left, *codes) if codes is not None else int8.outer(left, _flat(right))  # type: ignore[arg-type]
+    assert right is not None
+    return left.T @ _flat(right).to(left.dtype)

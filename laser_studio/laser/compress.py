@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
-from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self, get_args, runtime_checkable
@@ -18,18 +17,19 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.weak import WeakIdKeyDictionary
 
 from laser_studio.errors import CompressionError, LaserStudioError
 from laser_studio.laser import functions, int8
 from laser_studio.laser.books import CHAIN, Books, Measured
 from laser_studio.laser.budget import IN_FULL, Budget, Choice, Option, Run
-from laser_studio.laser.chain import Boundary, Formed, Stage, Weights, chain
+from laser_studio.laser.chain import Boundary, Formed, Piece, Stage, Weights, chain, kept_whole
 from laser_studio.laser.choosing import Chooser, as_policy
 from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.ledger import CompressionLedger, TotalLine
 from laser_studio.laser.patches import Instead, Patch, Saving
 from laser_studio.laser.policy import LaserPolicy
-from laser_studio.laser.quantise import Storage
+from laser_studio.laser.quantise import Storage, stored_bytes
 from laser_studio.laser.rule import Standing
 from laser_studio.laser.sites import find_sites
 from laser_studio.laser.stored_site import OnMiss, StoredSite
@@ -45,11 +45,11 @@ FORMAT = 1
 class StagedModule(Protocol):
     """A module that can say its forward as residual stages, for mode "block".
 
-    `residual_stages` takes the arguments of `forward` and returns what enters the first stage, (B, T, D), and the stages; `forward`
-    must return what the last stage gives, and use its other linear layers nowhere.
+    `residual_stages` takes the arguments of `forward` and returns what enters the first stage, (B, T, D), or a tuple of what it is the
+    sum of, and the stages; `forward` must return what the last stage gives, and use its other linear layers nowhere.
     """
 
-    def residual_stages(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Sequence[Stage]]: ...
+    def residual_stages(self, *args: Any, **kwargs: Any) -> tuple[Tensor | tuple[Tensor, ...], Sequence[Stage]]: ...
 
 
 def compress(
@@ -87,7 +87,8 @@ def compress(
     whole until a window no longer misses. What was stored in the missing window itself stays as it was measured.
     storage: of Z, in the dtype of the activations, as "int8" with a scale per row, or as "int4" with a scale per 32 values; for all, or by
     patterns of site names, of which the last that fits counts. In mode "block" places between stages that the policy switches off
-    are stored whole, in the same ways; four bits are made for them, and poor for Z.
+    are stored whole, in the same ways; four bits are made for them, and poor for Z. Of a place that is "recomputed" nothing is
+    stored, whatever the policy: backward makes it again from the place before, by running the stage between to its end.
     products: of what is stored in few bits, where backward rebuilds and where weight gradients are summed: "int8", "float", or "auto",
     which is int8 where that is known to be faster (`int8.pays`).
     group: the processes that train this model together, each with its equal part of every batch: bases, growth and resets are then those of
@@ -151,10 +152,14 @@ class Compression:
         self._names = {layer: name for name, layer in self._linears.items()}
         inside = {layer for chain in self._chains.values() for layer in chain.modules()}
         self._alone = {name: layer for name, layer in self._linears.items() if layer not in inside}
+        self._inside = {*self._linears, *(self._end(name) for name in self._chains)} - self._alone.keys()
         self._sites: dict[str, StoredSite] = {}
         self._places: dict[str, int] = {}
         self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
+        self._stand_ins: dict[tuple[int, torch.dtype], Tensor] = {}
+        # Tensors kept whole: their version, in which storage, and what is kept, which others may share.
+        self._ends: Any = WeakIdKeyDictionary()
         self._formed: WeakValueDictionary[str, Formed] = WeakValueDictionary()  # alive while a graph is that may need it
         self._steps = 0
         self._seconds = [0.0, 0.0]
@@ -194,7 +199,8 @@ class Compression:
         if self._chosen is not None:
             return self._chosen.get(name, IN_FULL).storage
         fitting: list[Storage] = [storage for pattern, storage in self._storage.items() if fnmatchcase(name, pattern)]
-        return fitting[-1] if fitting else "exact"
+        found = fitting[-1] if fitting else "exact"
+        return found if found != "recomputed" or name in self._inside else "exact"
 
     @property
     def casts(self) -> list[Tensor]:
@@ -218,9 +224,7 @@ class Compression:
                 raise CompressionError(
                     f"{name or type(module).__name__} is compiled by torch.compile, which would pass compression by: train it uncompiled"
                 )
-        self._casts.clear()
-        for site in self._sites.values():
-            site.forget_projections()
+        self._forget()
         self.books.open(self._sites)
         self._patches = [Patch(layer, self._linear_call(name)) for name, layer in self._alone.items()]
         self._patches += [Patch(module, self._chain_call(name)) for name, module in self._chains.items()]
@@ -228,13 +232,20 @@ class Compression:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._unpatch()
+        self._ends.clear()
         self.books.close(self._sites, self.bases, kind, error, trace)
 
     def detach(self) -> None:
         """Give the model its own forwards back and let go of everything held for the open step; bases stay."""
         self._unpatch()
         self.books.drop()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of what belongs to one step."""
         self._casts.clear()
+        self._stand_ins.clear()
+        self._ends.clear()
         for site in self._sites.values():
             site.forget_projections()
 
@@ -265,6 +276,8 @@ class Compression:
             if site not in seen and site.applications:
                 site.closed(site.tracker.refresh())
         self._casts.clear()
+        self._stand_ins.clear()
+        self._ends.clear()
         self.books.next_step()
         self._steps += 1
         self._seconds[any(event.action == "reset" for event in events)] += perf_counter() - started
@@ -323,7 +336,7 @@ class Compression:
     def _site(self, name: str, dim: int, feeds: int = 1) -> StoredSite | None:
         """The site, made when first seen; None where the policy switches it off. feeds: linear layers that read it."""
         site = self._sites.get(name)
-        if site is None and self._policy.enabled_for(name):
+        if site is None and self._policy.enabled_for(name) and self.storage_for(name) != "recomputed":
             site = self._sites[name] = self._new_site(name, dim, feeds, self._policy, self.storage_for(name))
         return site
 
@@ -341,10 +354,7 @@ class Compression:
             if not (torch.is_grad_enabled() and weight.requires_grad and x.shape[-1:] == (layer.in_features,)):
                 return F.linear(x, weight, bias)
             if (site := self._site(name, layer.in_features)) is None:
-                if self._chains:  # one of the places to choose among; in mode "linear" a layer switched off is none of LASER's
-                    self._places.setdefault(name, layer.in_features)
-                    self.books.note_whole(name, 1, "exact", x.detach().reshape(-1, layer.in_features))
-                return F.linear(x, weight, bias)
+                return self._whole_product(name, x, weight, bias)
             self._places.setdefault(name, layer.in_features)
             with Saving(self.books.meter, name):
                 return self._product(site, x, weight, bias)
@@ -358,17 +368,36 @@ class Compression:
 
         return call
 
+    def _whole_product(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Of a layer that is switched off: its input is kept as it is, or as a chain has kept it already."""
+        piece = self._kept_already(x, self.storage_for(name))
+        shares = piece is not None and piece.scale is not None and _product_dtype(x) is None
+        if self._chains:  # one of the places to choose among; in mode "linear" a layer switched off is none of LASER's
+            self._places.setdefault(name, x.shape[-1])
+            self.books.note_whole(name, x.nbytes, 0 if shares else x.nbytes)
+        if not shares:
+            return F.linear(_alone(x), weight, bias)
+        assert piece is not None and piece.scale is not None
+        self.books.note_shared(x)
+        with Saving(self.books.meter, CHAIN):
+            return functions.linear_whole(x, weight, bias, piece.values, piece.scale)
+
+    def _kept_already(self, x: Tensor, storage: Storage) -> Piece | None:
+        """What a chain keeps of x, if it keeps it in that storage."""
+        how, piece = self._ends.get(x, (None, None))
+        return piece if how == (x._version, storage) else None
+
     def _product(self, site: StoredSite, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if (dtype := _product_dtype(x)) is not None:
             x, weight, bias = x.to(dtype), self._cast(weight, dtype), None if bias is None else bias.to(dtype)
             with torch.autocast(x.device.type, enabled=False):
                 return self._product(site, x, weight, bias)
         basis = site.basis
+        integers = basis is not None and site.storage != "exact" and self._in_integers((x.device, x.dtype), basis.shape[1])
+        site.by_row = integers
         z = site.take(x.detach().reshape(-1, x.shape[-1]))
         if z is None or basis is None:
-            # A few rows of a large tensor must not keep it alive.
-            return F.linear(x.clone() if site.is_small and x.untyped_storage().nbytes() > x.nbytes else x, weight, bias)
-        integers = self._in_integers(site.storage, (x.device, x.dtype), basis.shape[1])
+            return F.linear(_alone(x) if site.is_small else x, weight, bias)
         return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, integers=integers)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
@@ -379,47 +408,94 @@ class Compression:
                 return plain(*args, **kwargs)
             _refuse_tracing()
             assert isinstance(module, StagedModule)
-            x, stages = module.residual_stages(*args, **kwargs)
+            entering, stages = module.residual_stages(*args, **kwargs)
+            parts = entering if isinstance(entering, tuple) else (entering,)
+            x = sum(parts[1:], parts[0])
             self.books.note_plain(name, plain, args, kwargs, x)
             with Saving(self.books.meter, CHAIN):
-                return self._chain(name, x, stages)
+                return self._chain(name, x, parts, stages)
 
         return call
 
-    def _chain(self, name: str, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+    def _chain(self, name: str, x: Tensor, parts: Sequence[Tensor], stages: Sequence[Stage]) -> Tensor:
         boundaries: list[Boundary] = []
         weights: list[Weights] = []
         dtype = _product_dtype(x) or x.dtype
-        for stage in stages:
-            if _has_bias(stage.first) or _has_bias(stage.last):
+        integers = False
+        places = [(self._names[stage.first], stage.first.in_features, stage.across, 1) for stage in stages]
+        places.append((self._end(name), x.shape[-1], False, 0))
+        for place, width, across, feeds in places:
+            site, storage = self._site(place, width, feeds), self.storage_for(place)
+            if storage != "recomputed":  # what is made of the place before is multiplied as that is
+                columns = width if site is None or site.basis is None else site.basis.shape[1]
+                integers = storage != "exact" and self._in_integers((x.device, dtype), columns)
+            boundaries.append(self._boundary(place, site, across, width, integers))
+            if site is None:
+                self.books.note_whole(place, feeds * x.nbytes, _whole_bytes(x, width, storage, integers))
+        boundaries[0] = self._shared(places[0][0], places[0][1], boundaries[0], x, parts)
+        for stage, boundary, after in zip(stages, boundaries, boundaries[1:], strict=False):
+            first, last = stage.first, stage.last
+            if _has_bias(first) or _has_bias(last):
                 raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
-            site = self._site(self._names[stage.first], stage.first.in_features)
-            boundaries.append(self._boundary(self._names[stage.first], site, stage.across, stage.first.in_features, (x.device, dtype)))
-            first, last = stage.first.weight, stage.last.weight
-            reads = first if site is None or boundaries[-1].basis is None else site.projection(stage.first.weight)
-            weights.append(Weights(first, reads, last))
-            self.books.note_stage(self._names[stage.last], stage.last.in_features, x.numel() // stage.first.in_features, x.itemsize)
-        end = f"{name}.output" if name else "output"
-        boundaries.append(self._boundary(end, self._site(end, x.shape[-1], feeds=0), False, x.shape[-1], (x.device, dtype)))
-        return chain(x, stages, boundaries, weights, dtype)
+            projects = boundary.basis is not None
+            to_first = self._sites[self._names[first]].projection(first.weight) if projects else self._stand_in(first.weight, dtype)
+            casts = _in_dtype(first, dtype), _in_dtype(last, dtype)
+            weights.append(Weights(first.weight, last.weight, casts, to_first, self._stand_in(last.weight, dtype)))
+            rows = x.numel() // first.in_features
+            self.books.note_stage(self._names[last], last.in_features, rows, x.itemsize, keeps_norm=after.storage != "recomputed")
+        out, piece = chain(x, stages, boundaries, weights, dtype)
+        if piece is not None:
+            self._ends[out] = (out._version, boundaries[-1].storage), piece
+        return out
 
-    def _boundary(
-        self, name: str, site: StoredSite | None, across: bool, width: int, products: tuple[torch.device, torch.dtype]
-    ) -> Boundary:
+    @staticmethod
+    def _end(name: str) -> str:
+        """The place behind the last stage of a chain."""
+        return f"{name}.output" if name else "output"
+
+    def _shared(self, name: str, width: int, boundary: Boundary, x: Tensor, parts: Sequence[Tensor]) -> Boundary:
+        """The first place of a chain, kept as the sum of its parts where each of them is kept whole, or is to be, in the same way."""
+        storage = boundary.storage
+        if storage == "recomputed":
+            raise CompressionError(f"{name} reads what enters: there is nothing before it to make that of again, so that it is kept")
+        alike = all(part.shape == x.shape and part.dtype == x.dtype for part in parts)
+        if name in self._sites or not alike or (len(parts) > 1 and all(self._kept_already(part, storage) is None for part in parts)):
+            return boundary
+        kept, new = [], 0
+        for part in parts:
+            if (piece := self._kept_already(part, storage)) is None:
+                piece = kept_whole(part, storage, boundary.integers)
+                self._ends[part] = (part._version, storage), piece
+                new += piece.nbytes
+            kept.append(piece)
+        self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, boundary.integers))  # in place of what was noted
+        return replace(boundary, parts=tuple(kept))
+
+    def _boundary(self, name: str, site: StoredSite | None, across: bool, width: int, integers: bool) -> Boundary:
         basis, storage = None if site is None else site.basis, self.storage_for(name)
         formed = self._formed.get(name)
         if formed is None or formed.basis is not basis:
             formed = self._formed[name] = Formed(basis)
         self._places.setdefault(name, width)
         if site is None:
-            keep = partial(self.books.note_whole, name, int(name in self._linears), storage)
-            return Boundary(keep, None, across, self._in_integers(storage, products, width), storage, formed)
+            return Boundary(lambda rows: None, None, across, integers, storage, formed)
+        site.by_row = integers
         if basis is None:
             return Boundary(site.take, None, across, formed=formed)
-        return Boundary(site.take, basis, across, self._in_integers(storage, products, basis.shape[1]), storage, formed)
+        return Boundary(site.take, basis, across, integers, storage, formed)
 
-    def _in_integers(self, storage: Storage, products: tuple[torch.device, torch.dtype], columns: int) -> bool:
-        return storage != "exact" and (self.products == "int8" or (self.products == "auto" and int8.pays(*products, columns)))
+    def _in_integers(self, products: tuple[torch.device, torch.dtype], columns: int) -> bool:
+        return self.products == "int8" or (self.products == "auto" and int8.pays(*products, columns))
+
+    def _stand_in(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        """What gets the weight's gradient in `dtype`, one for all applications of the open step."""
+        if weight.dtype == dtype or not weight.requires_grad:
+            return weight
+        key = id(weight), dtype
+        if key not in self._stand_ins:
+            with torch.enable_grad():
+                self._stand_ins[key] = functions.stand_in(weight, dtype)
+        return self._stand_ins[key]
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""
@@ -500,7 +576,7 @@ class Compression:
         self.books.take_up(measured)
 
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
-        ends = [f"{name}.output" if name else "output" for name in self._chains]
+        ends = [self._end(name) for name in self._chains]
         policy.check_sites({name: layer.in_features for name, layer in self._linears.items()}, ends)
         return policy
 
@@ -533,6 +609,22 @@ def _product_dtype(x: Tensor) -> torch.dtype | None:
     """What autocast multiplies x in, None where it leaves it alone."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) and x.dtype != torch.float64 else None
+
+
+def _in_dtype(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
+    """The layer's weight without gradient, cast anew unless the layer holds a cast of it, which `weight_as` gives."""
+    held: Callable[[torch.dtype], Tensor] | None = getattr(layer, "weight_as", None)
+    return (layer.weight.to(dtype) if held is None else held(dtype)).detach()
+
+
+def _whole_bytes(x: Tensor, width: int, storage: Storage, by_row: bool) -> int:
+    """Bytes of x as rows of that width, stored whole."""
+    return stored_bytes(x.new_empty(()).expand(x.numel() // width, width), storage, by_row=by_row)  # their shape is all that counts
+
+
+def _alone(x: Tensor) -> Tensor:
+    """x, or a copy where it is a small part of a tensor that it would keep alive."""
+    return x.clone() if 2 * x.nbytes <= x.untyped_storage().nbytes() else x
 
 
 def _has_bias(layer: nn.Module) -> bool:

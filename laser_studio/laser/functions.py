@@ -40,6 +40,28 @@ class _Project(torch.autograd.Function):
             return (gradient.float() @ ctx.basis.T).to(ctx.dtype), None
 
 
+def stand_in(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A stand-in of W's shape without memory: gradients of all applications are added in `dtype`, as autograd adds those of one cast."""
+    return _StandIn.apply(weight, dtype)
+
+
+class _StandIn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        ctx.dtype = weight.dtype
+        return torch.zeros((), dtype=dtype, device=weight.device).expand(weight.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient.to(ctx.dtype), None
+
+
+def linear_whole(x: Tensor, weight: Tensor, bias: Tensor | None, codes: Tensor, scale: Tensor) -> Tensor:
+    """`F.linear(x, weight, bias)` that keeps of x its rows as codes that are there already; only the weight's gradient is approximate."""
+    return _Linear.apply(x, weight.detach(), bias, codes, weight, None, scale, False)
+
+
 def linear(
     x: Tensor,
     weight: Tensor,
@@ -56,7 +78,7 @@ def linear(
     The input's and the bias's gradients are exact; the weight's is (dYᵀZ)Qᵀ, by way of `projected` (see `project`). integers: the
     product dYᵀZ in eight bits, where Z is kept in few.
     """
-    kept, scale = (z, None) if storage == "exact" else quantise(z, storage)
+    kept, scale = (z, None) if storage == "exact" else quantise(z, storage, by_row=integers)
     return _Linear.apply(x, weight.detach(), bias, kept, projected, basis, scale, integers)
 
 
@@ -69,11 +91,11 @@ class _Linear(torch.autograd.Function):
         bias: Tensor | None,
         z: Tensor,
         projected: Tensor,
-        basis: Tensor,
+        basis: Tensor | None,
         scale: Tensor | None,
         integers: bool,
     ) -> Tensor:
-        ctx.integers = integers
+        ctx.integers, ctx.told = integers, projected.dtype
         ctx.save_for_backward(z, weight, basis, scale)  # Q is not needed here, but hooks shall see it
         return F.linear(x, weight, bias)
 
@@ -85,15 +107,16 @@ class _Linear(torch.autograd.Function):
             rows = gradient.reshape(-1, gradient.shape[-1])
             dx = gradient @ weight if ctx.needs_input_grad[0] else None
             db = rows.sum(0) if ctx.needs_input_grad[2] else None
-            dp = _outer(rows, z, scale, basis.shape[1], ctx.integers) if ctx.needs_input_grad[4] else None
+            width = weight.shape[1] if basis is None else basis.shape[1]
+            dp = _outer(rows, z, scale, width, ctx.integers).to(ctx.told) if ctx.needs_input_grad[4] else None
         return dx, None, db, None, dp, None, None, None
 
 
 def _outer(rows: Tensor, z: Tensor, scale: Tensor | None, width: int, integers: bool) -> Tensor:
-    """dYᵀZ in fp32."""
-    if integers and scale is not None and z.dtype == torch.int8:
+    """dYᵀZ in fp32, or as `rows` are."""
+    if integers and scale is not None and z.dtype == torch.int8:  # scales are per row then
         return int8.outer(rows, z, scale)
-    return (rows.T @ (z if scale is None else restored(z, scale, width, rows.dtype))).float()
+    return rows.T @ (z if scale is None else restored(z, scale, width, rows.dtype))
 
 
 def plain_arithmetic(x: Tensor) -> torch.autocast:

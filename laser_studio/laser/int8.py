@@ -13,7 +13,7 @@ from torch import Tensor
 
 from laser_studio.laser.quantise import LEVELS, TINY, in_parts, quantise
 
-MOST_SUMMED = (2**31 - 1) // LEVELS["int8"] ** 2  # terms of a product that int32 holds whatever they are
+MOST_SUMMED = (2**31 - 1) // LEVELS**2  # terms of a product that int32 holds whatever they are
 LEAST_COLUMNS = 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
 ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
@@ -74,7 +74,7 @@ def _by_columns(x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:
     for part in parts:
         size = x[part].abs() if factor is None else (x[part] * factor[part].to(x.dtype)).abs_()
         torch.maximum(largest, size.amax(0).float(), out=largest)
-    scale = largest.div_(LEVELS["int8"]).clamp_(min=TINY)
+    scale = largest.div_(LEVELS).clamp_(min=TINY)
     inverse, codes = scale.reciprocal(), torch.empty(x.shape, dtype=torch.int8, device=x.device)
     for part in parts:
         turned = x[part] * inverse

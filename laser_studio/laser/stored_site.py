@@ -39,6 +39,7 @@ class StoredSite:
         self.tracker = SubspaceTracker(dim, replace(policy, refresh="supervision"), name=name, hold="gram")
         self.tracker.share = share
         self.name, self.on_miss, self.feeds, self.storage, self.thin = name, on_miss, feeds, storage, thin
+        self.by_row = True  # how its eight bits are scaled, see `quantise`
         self.missing = False
         self.fidelity = 1.0
         self.misses = self.growths = self.resets = 0
@@ -73,7 +74,7 @@ class StoredSite:
         if stored is None:  # not finite: stored all the same, so that the gradient shows it
             stored = rows.detach().float() @ basis
         stored = stored.to(rows.dtype)
-        self.stored_bytes += stored_bytes(stored, self.storage)
+        self.stored_bytes += stored_bytes(stored, self.storage, by_row=self.by_row)
         return stored
 
     def _observed(self, rows: Tensor) -> Tensor | None:

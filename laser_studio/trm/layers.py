@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from laser_studio.errors import CompressionError
+from laser_studio.trm import pullbacks
 from laser_studio.trm.config import TRMConfig
-
-CosSin = tuple[Tensor, Tensor]
+from laser_studio.trm.pullbacks import CosSin
 
 
 def trunc_normal_(tensor: Tensor, std: float, generator: torch.Generator | None) -> Tensor:
@@ -155,6 +155,10 @@ class Attention(nn.Module):
         mixed = F.scaled_dot_product_attention(*self.heads(qkv, rope))  # (B, heads, T, head_dim)
         return mixed.transpose(1, 2).reshape(batch, length, width // 3)
 
+    def pulled(self, qkv: Tensor, rope: CosSin | None) -> pullbacks.Pulled | None:
+        """`mix` with its derivative, None where autograd finds it faster."""
+        return pullbacks.attention(qkv, self.num_heads, rope) if pullbacks.is_short(qkv) else None
+
     def heads(self, qkv: Tensor, rope: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:  # (B, T, 3D) -> 3 × (B, heads, T, head_dim)
         """What is attended with: q and k, turned by their positions, and v."""
         batch, length, _ = qkv.shape
@@ -192,7 +196,8 @@ class SwiGLU(nn.Module):
 class ResidualStage:
     """Half a block, as x ↦ rms_norm(x + last(between(first(x)))) over the last axis, or over the sequence axis with `across`.
 
-    Both layers are without bias; `between` has no weights. What compresses activations reads blocks in this form.
+    Both layers are without bias; `between` has no weights. What compresses activations reads blocks in this form. vjp: of h, between(h)
+    and what takes the gradient there to that at h, see `pullbacks`; None where autograd is to find it.
     """
 
     first: CastLinear
@@ -200,6 +205,7 @@ class ResidualStage:
     last: CastLinear
     eps: float
     across: bool = False
+    vjp: Callable[[Tensor], pullbacks.Pulled | None] = lambda h: None
 
 
 class Block(nn.Module):
@@ -237,10 +243,12 @@ class Block(nn.Module):
         if self.is_mixer and self.norms_features:
             raise CompressionError('a mixer that norms over features cannot be rebuilt as residual stages: use mode="linear"')
         if self.is_mixer:
-            mixing = ResidualStage(self.mlp_t.gate_up_proj, self.mlp_t.gated, self.mlp_t.down_proj, self.eps, across=True)
+            mixing = ResidualStage(self.mlp_t.gate_up_proj, self.mlp_t.gated, self.mlp_t.down_proj, self.eps, True, pullbacks.swiglu)
         else:
-            mixing = ResidualStage(self.self_attn.qkv_proj, partial(self.self_attn.mix, rope=rope), self.self_attn.o_proj, self.eps)
-        return mixing, ResidualStage(self.mlp.gate_up_proj, self.mlp.gated, self.mlp.down_proj, self.eps)
+            attention = self.self_attn
+            mix, pulled = partial(attention.mix, rope=rope), partial(attention.pulled, rope=rope)
+            mixing = ResidualStage(attention.qkv_proj, mix, attention.o_proj, self.eps, vjp=pulled)
+        return mixing, ResidualStage(self.mlp.gate_up_proj, self.mlp.gated, self.mlp.down_proj, self.eps, vjp=pullbacks.swiglu)
 
 
 class ReasoningNet(nn.Module):
@@ -256,10 +264,10 @@ class ReasoningNet(nn.Module):
             x = layer(x, rope)
         return x
 
-    def residual_stages(self, z: Tensor, injection: Tensor | None, rope: CosSin | None) -> tuple[Tensor, list[ResidualStage]]:
-        """The same as `forward`: what enters the first stage, and the stages of all blocks."""
+    def residual_stages(self, z: Tensor, injection: Tensor | None, rope: CosSin | None) -> tuple[tuple[Tensor, ...], list[ResidualStage]]:
+        """The same as `forward`: what is added up before the first stage, and the stages of all blocks."""
         blocks = cast(Iterable[Block], self.layers)
-        return z if injection is None else z + injection, [stage for block in blocks for stage in block.stages(rope)]
+        return (z,) if injection is None else (z, injection), [stage for block in blocks for stage in block.stages(rope)]
 
 
 class PreNormMixer(nn.Module):

@@ -12,7 +12,9 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from laser_studio.errors import CompressionError
 from laser_studio.laser import Compression, LaserPolicy, compress
+from laser_studio.laser.chain import Formed
 from laser_studio.trm import TRM, Carry
 from tests.trm.helpers import small_batch, small_model
 
@@ -263,17 +265,87 @@ def test_products_and_bytes_are_those_that_the_docs_derive(mlp_t: bool, rank: in
     else:
         exact = compress(model, policy, storage="exact")
         supervision_step(model, carry, exact, 64)
+        # What enters an application is an earlier output, kept already, plus what is added all along: kept of its own are the first sum,
+        # what is added, and the state that only the last application reads. The heads read the last output, which is kept as well.
+        entering = [places[0], *2 * [(tokens, width, 0)]]
+        wanted = [sum(rows * (wide + 2) for rows, wide, _ in entering)]
+        wanted += [applications * rows * (wide + 2) for rows, wide, _ in places[1:]]
         sites = laser.ledger().sites
-        kept = [line for name, line in sites.items() if name in laser.places and name.startswith("net")]
-        assert [line.stored_bytes for line in kept] == [applications * rows * (wide + 2) for rows, wide, _ in places]
-        assert [line.full_bytes for line in kept] == [applications * rows * wide * 4 * bool(out) for rows, wide, out in places]
-        assert all(line.exact and line.rank == line.basis_bytes == 0 for line in kept)
+        lines = [line for name, line in sites.items() if name in laser.places and name.startswith("net")]
+        assert [line.stored_bytes for line in lines] == wanted
+        assert [line.full_bytes for line in lines] == [applications * rows * wide * 4 * bool(out) for rows, wide, out in places]
+        assert all(line.exact and line.rank == line.basis_bytes == 0 for line in lines)
         assert [laser.places[name] for name in sites if name.startswith("net") and name in laser.places] == [wide for _, wide, _ in places]
-        heads = [sites[name] for name in ("lm_head", "q_head")]  # layers outside the stages: autograd keeps their inputs
-        assert all(line.stored_bytes == line.full_bytes > 0 for line in heads)
+        assert sites["lm_head"].stored_bytes == 0 < sites["lm_head"].full_bytes
+        assert sites["q_head"].stored_bytes == sites["q_head"].full_bytes == batch * width * 4
         freed = exact.ledger().total.all_saved_bytes - laser.ledger().total.all_saved_bytes
-        by_places = applications * sum(rows * (4 * wide - (wide + 2)) for rows, wide, _ in places)
-        assert freed == by_places - tokens * width * 4  # the last output is what the heads keep as well
+        assert freed == sum(rows * (4 * wide - (wide + 2)) for rows, wide, _ in [*entering, *applications * places[1:]])
+
+
+@VARIANTS
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_places_within_blocks_are_made_again(mlp_t: bool, dtype: Any) -> None:
+    model = small_model(mlp_t=mlp_t, forward_dtype=dtype, L_cycles=3)
+    carry = model.initial_carry(small_batch(8))
+    carry, _, _ = supervision_step(model, carry)
+    off = LaserPolicy(sites={"*": {"enabled": False}})
+    inner = [f"net.layers.{block}.mlp.gate_up_proj" for block in range(model.config.L_layers)]
+    second = "net.layers.1.mlp_t.gate_up_proj" if mlp_t else "net.layers.1.self_attn.qkv_proj"
+    _, plain, wanted = supervision_step(model, carry)
+    for places in (inner, [*inner, second, "net.output"]):
+        again = dict.fromkeys(places, "recomputed")
+        laser = compress(model, off, storage={"*": "exact", **again})  # type: ignore[dict-item]
+        _, loss, found = supervision_step(model, carry, laser)
+        assert torch.equal(loss, plain)
+        if dtype == "float32":
+            assert worst_error(found, wanted) < 1e-4
+        else:  # as near as rounding lets them be
+            assert worst_error(found, wanted) < 0.1
+        kept_all = compress(model, off)
+        supervision_step(model, carry, kept_all)
+        saved = [each.ledger().total for each in (laser, kept_all)]
+        assert saved[0].all_saved_bytes < 0.75 * saved[1].all_saved_bytes and saved[0].norm_bytes < saved[1].norm_bytes
+        assert saved[0].all_full_bytes == saved[1].all_full_bytes
+
+
+def test_eight_bits_within_blocks_made_again_hardly_turn_the_gradient_and_free_half_of_the_rest() -> None:
+    model = small_model()
+    carry = model.initial_carry(small_batch(32))
+    _, _, wanted = supervision_step(model, carry, size=32)
+    off, saved = LaserPolicy(sites={"*": {"enabled": False}}), []
+    for again in ({}, {"*.mlp.gate_up_proj": "recomputed"}):
+        laser = compress(model, off, storage={"*": "int8", **again})  # type: ignore[dict-item]
+        _, _, found = supervision_step(model, carry, laser, size=32)
+        a, b = (torch.cat([each[name].flatten() for name in wanted]) for each in (found, wanted))
+        assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
+        saved.append(laser.ledger().total.all_saved_bytes)
+    assert saved[1] < 0.7 * saved[0]
+
+
+def test_what_enters_cannot_be_made_again() -> None:
+    model = small_model()
+    laser = compress(model, LaserPolicy(sites={"*": {"enabled": False}}), storage="recomputed")
+    with pytest.raises(CompressionError, match="reads what enters"):
+        supervision_step(model, model.initial_carry(small_batch(8)), laser)
+
+
+def test_casts_of_weights_are_made_once_in_a_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(forward_dtype="bfloat16", L_cycles=4)
+    carry = model.initial_carry(small_batch(8))
+    laser = compress(model, LaserPolicy(sites={"*": {"enabled": False}}), storage="int8")
+    made: list[tuple[int, torch.dtype]] = []
+    cast = Formed.cast
+
+    def counted(self: Formed, weight: Tensor, dtype: torch.dtype) -> Tensor:
+        before = len(self._casts)
+        found = cast(self, weight, dtype)
+        if len(self._casts) > before:
+            made.append((weight.data_ptr(), dtype))
+        return found
+
+    monkeypatch.setattr(Formed, "cast", counted)
+    supervision_step(model, carry, laser)
+    assert len(made) == len(set(made)) == 4 * model.config.L_layers  # two layers of each of two stages
 
 
 def test_a_choice_without_any_basis_is_measured_again_and_left_where_it_misses() -> None:

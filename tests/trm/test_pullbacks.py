@@ -1,0 +1,51 @@
+"""Derivatives written out against autograd of the layers' own forwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+
+from laser_studio.trm import pullbacks
+from laser_studio.trm.layers import Attention, SwiGLU, rope_table
+from tests.laser.helpers import normal
+from tests.trm.helpers import small_model
+
+NEAR = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 0.02}  # attention computes in fp32 whatever it is given
+
+
+def by_autograd(function: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    x = x.clone().requires_grad_()
+    y = function(x)
+    return y.detach(), torch.autograd.grad(y, x, gradient)[0]
+
+
+def check(found: pullbacks.Pulled, wanted: tuple[Tensor, Tensor], gradient: Tensor) -> None:
+    value, pull = found
+    for mine, theirs in zip((value, pull(gradient.clone())), wanted, strict=True):
+        assert mine.dtype == theirs.dtype and mine.shape == theirs.shape
+        assert float((mine - theirs).double().norm() / theirs.double().norm()) < NEAR[mine.dtype]
+
+
+@pytest.mark.parametrize("dtype", list(NEAR))
+def test_swiglu(dtype: torch.dtype) -> None:
+    x, gradient = normal(6, 5, 48, seed=0).to(dtype), normal(6, 5, 24, seed=1).to(dtype)
+    check(pullbacks.swiglu(x), by_autograd(SwiGLU.gated, x, gradient), gradient)
+
+
+@pytest.mark.parametrize("turned", [True, False], ids=["rope", "no rope"])
+@pytest.mark.parametrize("dtype", list(NEAR))
+def test_attention(dtype: torch.dtype, turned: bool) -> None:
+    layer = Attention(small_model().config)
+    heads, size = layer.num_heads, layer.head_dim
+    rope = rope_table(11, size, 1e4, torch.device("cpu")) if turned else None
+    x, gradient = (normal(3, 11, parts * heads * size, seed=parts).to(dtype) for parts in (3, 1))
+    check(pullbacks.attention(x, heads, rope), by_autograd(lambda qkv: layer.mix(qkv, rope), x, gradient), gradient)
+
+
+def test_long_sequences_and_full_precision_are_left_to_autograd() -> None:
+    assert pullbacks.is_short(torch.empty(1, 97, 24, dtype=torch.bfloat16))
+    assert not pullbacks.is_short(torch.empty(1, 916, 24, dtype=torch.bfloat16))
+    assert not pullbacks.is_short(torch.empty(1, 97, 24))
