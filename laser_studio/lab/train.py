@@ -35,6 +35,7 @@ from laser_studio.laser.linalg import private_generator
 from laser_studio.laser.policy import ALL_OFF
 from laser_studio.settings import describe, setting, settings
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
+from laser_studio.trm.layers import WITHIN_BLOCKS
 from laser_studio.trm.model import Carry
 
 STATE_FILE = "training_state.pt"
@@ -43,7 +44,7 @@ LOG_FILE = "log.csv"
 CHOICE_FILE = "choices.txt"
 FIRST_CHOICE = 3  # step before which a budget is chosen by for the first time
 CHOICE_RUNS = 8  # steps it is chosen on: half of them make bases, the others measure
-LATER = ("budget", "recheck", "products", "whole")  # settings of compression that older runs do not know
+LATER = ("budget", "recheck", "products", "whole", "blocks")  # settings of compression that older runs do not know
 FREE = ("steps", "eval_every", "save_every", "target", "patience", "compile")  # may change between a stop and a resume
 
 
@@ -95,6 +96,9 @@ class LaserSettings:
         default="auto", help="Arithmetic on what is kept in few bits; auto: int8 where the device is faster so."
     )
     whole: bool = setting(default=False, help="No bases: keep the places between stages whole, in `storage`; for mode block.")
+    blocks: bool = setting(
+        default=False, help="Keep nothing within a block, make it again from what entered the block; for mode block, without a budget."
+    )
     on_miss: Literal["stay", "keep_exact"] = setting(
         default="stay", help="What a site keeps after a step below min_fidelity: Z, or X whole."
     )
@@ -108,6 +112,8 @@ class LaserSettings:
         self.policy()  # so that a rank that cannot be read is refused before anything is trained
         if self.whole and self.mode == "linear" and not self.budget:
             raise TrainingError('laser.whole keeps the places between the stages of mode "block", and mode "linear" has none: change one')
+        if self.blocks and self.mode == "linear":
+            raise TrainingError('laser.blocks makes places of mode "block" again, and mode "linear" has none: change one')
         if self.budget:
             try:
                 Budget.read(self.budget)
@@ -194,7 +200,7 @@ class Trainer:
                 how.mode,
                 budget=how.budget or None,
                 on_miss=how.on_miss,
-                storage=how.storage,
+                storage={"*": how.storage, WITHIN_BLOCKS: "recomputed"} if how.blocks else how.storage,
                 products=how.products,
                 group=team.group,
             )

@@ -26,7 +26,7 @@ from laser_studio.laser.compress import Mode
 from laser_studio.laser.policy import ALL_OFF, Rank
 from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM
-from laser_studio.trm.layers import Block, SwiGLU, held_casts
+from laser_studio.trm.layers import WITHIN_BLOCKS, SwiGLU, held_casts
 
 PLAIN = "plain autograd"
 CHECKPOINTED = "checkpoint of each net application"
@@ -257,10 +257,9 @@ def _pointless(device: torch.device) -> dict[str, str]:
     return found
 
 
-def per_block(model: TRM, storage: Storage) -> dict[str, Storage]:
+def per_block(storage: Storage) -> dict[str, Storage]:
     """That storage between blocks, and nothing within: the place before each block's SwiGLU is made again from the one before."""
-    inside = [name for name, module in model.named_modules() if isinstance(module, Block)]
-    return {"*": storage, **{f"{name}.mlp.gate_up_proj": "recomputed" for name in inside}}
+    return {"*": storage, WITHIN_BLOCKS: "recomputed"}
 
 
 def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str], Arm]]:
@@ -282,8 +281,8 @@ def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str],
         "rebuild only": ours("block", "exact"),
         "rebuild from int8": ours("block", "int8"),
         "rebuild from int4": ours("block", "int4"),
-        "rebuild blocks from int8": ours("block", per_block(model, "int8")),
-        "rebuild blocks from int4": ours("block", per_block(model, "int4")),
+        "rebuild blocks from int8": ours("block", per_block("int8")),
+        "rebuild blocks from int4": ours("block", per_block("int4")),
     }
     for cosine in BUDGETS:
         makers[f"budget {cosine}"] = lambda name: Budgeted(name, compress(model, budget=name.removeprefix("budget ")))

@@ -135,6 +135,10 @@ class Compression:
         for name, value, kind in (*kinds, *(("storage", value, Storage) for value in by_pattern.values())):
             if value not in get_args(kind):
                 raise CompressionError(f"{name} is {' or '.join(map(repr, get_args(kind)))}, not {value!r:.40}")
+        if mode == "linear" and "recomputed" in by_pattern.values():
+            raise CompressionError(
+                'places are "recomputed" in mode="block" only: a linear layer by itself has nothing to make its input from'
+            )
         if not isinstance(thin, int) or thin < 1:
             raise CompressionError(f"thin is a whole number from 1 on, not {thin!r:.40}")
         self._patches: list[Patch] = []

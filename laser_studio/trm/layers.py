@@ -251,6 +251,9 @@ class Block(nn.Module):
         return mixing, ResidualStage(self.mlp.gate_up_proj, self.mlp.gated, self.mlp.down_proj, self.eps, vjp=pullbacks.swiglu)
 
 
+WITHIN_BLOCKS = "*.mlp.gate_up_proj"  # names of the places within blocks: what their SwiGLU reads, which the first half makes for little
+
+
 class ReasoningNet(nn.Module):
     """A net that recursion applies again and again: add the injection, if there is one, then run the blocks."""
 

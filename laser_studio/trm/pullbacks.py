@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 CosSin = tuple[Tensor, Tensor]
 Pulled = tuple[Tensor, Callable[[Tensor], Tensor]]
+NOTHING = 1e-12  # smaller weights change no sum; a trained model has subnormal ones, which a CPU multiplies ten times as slowly
 SHORT = 256  # tokens up to which the scores of all heads are worth holding on a CPU
 
 
@@ -48,6 +49,7 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
         both = _rotated(both, rope, 1)
     q, k = (each.reshape(-1, length, size) for each in both.chunk(2, dim=1))
     weights = torch.bmm(q, k.transpose(1, 2)).mul_(size**-0.5).softmax(-1)  # (B·heads, T, T)
+    F.threshold_(weights, NOTHING, 0)
 
     def pull(gradient: Tensor) -> Tensor:
         d = gradient.view(batch, length, heads, size).transpose(1, 2).float().reshape(-1, length, size)

@@ -38,6 +38,7 @@ def test_every_arm_once(mlp_t: bool) -> None:
     arms = {arm.name: arm for arm in result.arms}
     assert list(arms) == [
         PLAIN, CHECKPOINTED, EIGHT_BITS, FUSED, "rebuild only", "rebuild from int8", "rebuild from int4",
+        "rebuild blocks from int8", "rebuild blocks from int4",
         *BUDGETED, "linear, rank 25%", "block, rank 25%", "block, rank 25%, int8", "fixed basis, rank 25%", "fixed basis, rank 25%, int8",
         "fresh svd_lowrank, rank 25%", "random basis, rank 25%", "random basis, linear, rank 25%",
     ]  # fmt: skip
@@ -45,8 +46,10 @@ def test_every_arm_once(mlp_t: bool) -> None:
     for name in (PLAIN, CHECKPOINTED, FUSED, "rebuild only"):
         assert arms[name].worst > 1 - 1e-9
     assert arms["rebuild from int8"].worst > 0.999 and 0.99 < arms[EIGHT_BITS].worst < 1 - 1e-9
+    assert arms["rebuild blocks from int8"].worst > 0.999
     falling = [PLAIN, FUSED, EIGHT_BITS, "rebuild only", CHECKPOINTED]
-    for names in (falling, [PLAIN, "linear, rank 25%", "rebuild only"], ["rebuild only", "rebuild from int8"]):
+    bits = ["rebuild only", "rebuild from int8", "rebuild blocks from int8", "rebuild blocks from int4"]
+    for names in (falling, [PLAIN, "linear, rank 25%", "rebuild only"], bits):
         bytes_of = [arms[name].saved_bytes for name in names]
         assert bytes_of == sorted(bytes_of, reverse=True) and len(set(bytes_of)) == len(bytes_of)
     assert arms["block, rank 25%, int8"].saved_bytes < arms["block, rank 25%"].saved_bytes < arms["rebuild only"].saved_bytes

@@ -414,7 +414,7 @@ def test_arms_are_chosen_by_name() -> None:
     place, _, _ = setting(False)
     everything, left_out = make_arms(place, ("25%", 8))
     names = [arm.name for arm in everything]
-    assert names[0] == PLAIN and len(names) == len(set(names)) == 7 + len(BUDGETS) + 2 * 8
+    assert names[0] == PLAIN and len(names) == len(set(names)) == 9 + len(BUDGETS) + 2 * 8
     assert list(left_out) == [ON_CPU] and "same memory" in left_out[ON_CPU]
     chosen, left_out = make_arms(place, ("25%",), ["Block*", FUSED.upper()])
     assert [arm.name for arm in chosen] == [PLAIN, FUSED, "block, rank 25%", "block, rank 25%, int8"] and not left_out

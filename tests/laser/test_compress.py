@@ -391,6 +391,7 @@ def test_compiled_modules_are_refused_with_the_way_out() -> None:
     [
         ({"mode": "blocks"}, CompressionError, "mode is 'linear' or 'block'"),
         ({"mode": "block"}, CompressionError, "residual_stages"),
+        ({"mode": "linear", "storage": {"0": "recomputed"}}, CompressionError, "block"),
         ({"on_miss": "hope"}, CompressionError, "keep_exact"),
         ({"policy": LaserPolicy(sites={"nowhere": {"rank": 2}})}, PolicyError, "no site is called 'nowhere'"),
         ({"policy": LaserPolicy(rank="100%", max_rank=16)}, PolicyError, "site down: max_rank 16"),
