@@ -49,7 +49,7 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
         both = _rotated(both, rope, 1)
     q, k = (each.reshape(-1, length, size) for each in both.chunk(2, dim=1))
     weights = torch.bmm(q, k.transpose(1, 2)).mul_(size**-0.5).softmax(-1)  # (B·heads, T, T)
-    F.threshold_(weights, NOTHING, 0)
+    weights = F.threshold(weights, NOTHING, 0, inplace=True)
 
     def pull(gradient: Tensor) -> Tensor:
         d = gradient.view(batch, length, heads, size).transpose(1, 2).float().reshape(-1, length, size)

@@ -384,3 +384,16 @@ def test_the_report_of_a_run_with_laser_says_what_compression_did_and_how_often_
     [line] = [line for line in said.output.splitlines() if line.startswith("LASER:")]
     assert f"{float(last['saving']):.1%} of all saved bytes gone" in line and rates["misses"] > 0
     assert f"misses {rates['misses']:.1f}, growths " in line and line.endswith(f"resets {rates['resets']:.1f}")
+
+
+def test_blocks_can_be_kept_without_what_is_within() -> None:
+    within = LaserSettings(enabled=True, whole=True, storage="int8", blocks=True)
+    saved = []
+    for laser in (within, replace(within, blocks=False)):
+        trainer = tiny_trainer(laser=laser)
+        trainer.advance()
+        assert trainer.laser is not None
+        saved.append(trainer.laser.ledger().total.all_saved_bytes)
+    assert 0 < saved[0] < saved[1]
+    with pytest.raises(TrainingError, match="has none"):
+        LaserSettings(enabled=True, mode="linear", blocks=True)

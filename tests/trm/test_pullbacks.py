@@ -49,3 +49,9 @@ def test_long_sequences_and_full_precision_are_left_to_autograd() -> None:
     assert pullbacks.is_short(torch.empty(1, 97, 24, dtype=torch.bfloat16))
     assert not pullbacks.is_short(torch.empty(1, 916, 24, dtype=torch.bfloat16))
     assert not pullbacks.is_short(torch.empty(1, 97, 24))
+
+
+def test_weights_that_change_no_sum_are_zero_and_what_they_stand_for_hardly_moves() -> None:
+    layer = Attention(small_model().config)
+    x, gradient = normal(2, 9, 3 * layer.num_heads * layer.head_dim, seed=7) * 12, normal(2, 9, layer.num_heads * layer.head_dim, seed=8)
+    check(pullbacks.attention(x, layer.num_heads, None), by_autograd(lambda qkv: layer.mix(qkv, None), x, gradient), gradient)  # sharp
