@@ -49,6 +49,7 @@ def test_every_arm_once(mlp_t: bool) -> None:
     assert arms["rebuild blocks from int8"].worst > 0.999
     falling = [PLAIN, FUSED, EIGHT_BITS, "rebuild only", CHECKPOINTED]
     bits = ["rebuild only", "rebuild from int8", "rebuild blocks from int8", "rebuild blocks from int4"]
+    bits = bits[:3] if mlp_t else bits  # four bits come 64 at a time, and a mixer's rows are 18 long here
     for names in (falling, [PLAIN, "linear, rank 25%", "rebuild only"], bits):
         bytes_of = [arms[name].saved_bytes for name in names]
         assert bytes_of == sorted(bytes_of, reverse=True) and len(set(bytes_of)) == len(bytes_of)
