@@ -184,7 +184,7 @@ const training = {
   /** How activations are to be kept. What has no say keeps its place on the page, and is sent as it stands. */
   plan() {
     const chosen = Object.fromEntries(TRAIN_PLAN.map((name) => [name, slider(name).value]));
-    if (chosen.keeps === "whole") chosen.mode = "block";
+    if (WITHOUT_BASES.includes(chosen.keeps)) chosen.mode = "block";
     return { ...chosen, ...Object.fromEntries(TRAIN_AMOUNTS.map((name) => [name, Number(slider(name).value)])) };
   },
 
@@ -326,22 +326,22 @@ const training = {
   /** Put what a run was started with into the controls. */
   showPlan(laser) {
     const [kind, amount] = (laser.budget ?? "").split("=");
-    const shown = { ...laser, keeps: laser.budget ? "budget" : laser.whole ? "whole" : "bases", budget: kind || null, [kind === "bytes" ? "share" : "cosine"]: amount ? parseFloat(amount) : null };
+    const shown = { ...laser, keeps: laser.budget ? "budget" : laser.blocks ? "blocks" : laser.whole ? "whole" : "bases", budget: kind || null, [kind === "bytes" ? "share" : "cosine"]: amount ? parseFloat(amount) : null };
     for (const name of [...TRAIN_PLAN, ...TRAIN_AMOUNTS]) if (shown[name] !== undefined && shown[name] !== null) slider(name).value = `${shown[name]}`;
   },
 
   /** Which controls have a say, and why the others have none. Returns what is kept. */
   tellPlan(fixed) {
     const keeps = slider("keeps").value, found = keeps === "budget";
-    const idle = { keeps: false, mode: keeps === "whole", storage: found, products: !found && slider("storage").value === "exact", on_miss: keeps !== "bases" };
+    const idle = { keeps: false, mode: WITHOUT_BASES.includes(keeps), storage: found, products: !found && slider("storage").value === "exact", on_miss: keeps !== "bases" };
     for (const name of [...TRAIN_PLAN, ...TRAIN_AMOUNTS]) slider(name).disabled = fixed || Boolean(idle[name]);
-    if (keeps === "whole") slider("mode").value = "block";
+    if (WITHOUT_BASES.includes(keeps)) slider("mode").value = "block";
     hide($("train-budgets"), !found);
     const bytes = slider("budget").value === "bytes";
     hide(slider("cosine").parentNode, bytes);
     hide(slider("share").parentNode, !bytes);
     hide($("train-idle"), keeps === "bases");
-    say($("train-idle"), { bases: "", whole: "Without bases there is no rule: these do not count.", budget: "The budget finds rank and storage of each site: these do not count." }[keeps]);
+    say($("train-idle"), found ? "The budget finds rank and storage of each site: these do not count." : keeps === "bases" ? "" : "Without bases there is no rule: these do not count.");
     return keeps;
   },
 
@@ -502,6 +502,7 @@ const training = {
 const IN_BITS = { exact: "", int8: " · 8 bits", int4: " · 4 bits" };
 const slider = (name) => $(`train-${name.replace("_", "-")}`);
 /** Whether rank, ε, patience and growth have a say in a run. */
+const WITHOUT_BASES = ["whole", "blocks"];
 const ruled = (run) => !run.laser?.budget && !run.laser?.whole;
 const numberOf = (name) => $(`train-${name.replace("_", "-")}-number`);
 const labelOf = (run, name) => run.sites.find((site) => site.name === name)?.label ?? name;
@@ -512,6 +513,7 @@ function keptAs(run, site, whole, stored) {
   const option = run.choice?.options[site.name], rank = option && option.rank === null ? null : run.track(`rank:${site.name}`).newest;
   const bits = IN_BITS[option?.storage ?? run.laser?.storage] ?? "";
   if (rank) return `rank ${rank}${bits}`;
+  if (run.laser?.blocks && whole && !stored) return "made again";
   return stored === whole || rank === 0 || !bits || (run.laser?.budget && !run.choice) ? "in full" : `whole${bits}`;
 }
 

@@ -43,9 +43,10 @@ LIVE_CONTROLS = describe(LaserView)
 class LaserPlan:
     """How a run keeps its activations: chosen before it starts, and the same to its end."""
 
-    keeps: Literal["bases", "whole", "budget"] = setting(
+    keeps: Literal["bases", "whole", "blocks", "budget"] = setting(
         default="bases",
-        help="Coefficients in bases that the rule turns and grows, whole places without bases, or what meets a budget best.",
+        help="Coefficients in bases that the rule turns and grows, whole places without bases, of those only the ones between blocks "
+        "(what lies within is made again in backward: fewest bytes), or what meets a budget best.",
     )
     budget: Literal["cosine", "bytes"] = setting(
         default="cosine", help="At least this mean cosine with the exact gradient, or at most this share of the bytes plain autograd saves."
@@ -78,14 +79,15 @@ class LaserPlan:
     )
 
     def __post_init__(self) -> None:
-        if self.keeps == "whole" and self.mode == "linear":
+        if self.keeps in ("whole", "blocks") and self.mode == "linear":
             raise StudioError("whole places stand between the stages of mode block, and mode linear has none: choose block, or bases")
 
     def changes(self) -> dict[str, Any]:
         """The same in the words of `LaserSettings`."""
         amount = f"cosine={self.cosine:g}" if self.budget == "cosine" else f"bytes={percent(self.share)}"
         told = {name: getattr(self, name) for name in ("mode", "storage", "products", "on_miss", "recheck")}
-        return {**told, "whole": self.keeps == "whole", "budget": amount if self.keeps == "budget" else ""}
+        whole = self.keeps in ("whole", "blocks")
+        return {**told, "whole": whole, "blocks": self.keeps == "blocks", "budget": amount if self.keeps == "budget" else ""}
 
 
 PLAN = describe(LaserPlan)

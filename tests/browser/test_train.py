@@ -176,6 +176,8 @@ def test_whole_places_in_four_bits_and_what_a_budget_chose(open_page: Callable[.
     expect(page.locator("#train-idle")).to_be_hidden()
     expect(page.locator("#train-products")).to_be_disabled()  # nothing is in few bits
     page.select_option("#train-keeps", "whole")
+    expect(page.locator("#train-mode")).to_be_disabled()
+    page.select_option("#train-keeps", "blocks")
     page.select_option("#train-storage", "int4")
     expect(page.locator("#train-idle")).to_contain_text("do not count")
     for control in (*sliders, page.locator("#train-on-miss"), page.locator("#train-mode")):
@@ -186,12 +188,13 @@ def test_whole_places_in_four_bits_and_what_a_budget_chose(open_page: Callable[.
     page.click("#train-pause")
     is_in(page, "paused")
     record = newest_record(runs)
-    assert (record["laser"]["whole"], record["laser"]["storage"], record["laser"]["budget"]) == (True, "int4", "")
+    assert [record["laser"][name] for name in ("whole", "blocks", "storage", "budget")] == [True, True, "int4", ""]
     shown, low = site_rows(page), record["history"]["low"]
-    gate = "net.layers.0.mlp.gate_up_proj"
-    whole, kept = low[f"full:{gate}"][-1], low[f"kept:{gate}"][-1]
-    assert shown["L0 gate·up"] == ("whole · 4 bits", f"{kilobytes(whole)} → {kilobytes(kept)}") and kept < whole / 7
-    assert shown["lm_head"][0] == "in full" and shown["L0 down"][0] == "rebuilt"
+    mixing, gate = "net.layers.0.mlp_t.gate_up_proj", "net.layers.0.mlp.gate_up_proj"
+    whole, kept = low[f"full:{mixing}"][-1], low[f"kept:{mixing}"][-1]
+    assert shown["L0 mix g·up"] == ("whole · 4 bits", f"{kilobytes(whole)} → {kilobytes(kept)}") and 0 < kept < whole / 3
+    assert shown["L0 gate·up"][0] == "made again" and low[f"kept:{gate}"][-1] == 0
+    assert shown["L0 down"][0] == "rebuilt"
     expect(page.locator("#sites-none")).to_contain_text("No bases")
     page.click("#train-stop")
     is_in(page, "resting")

@@ -175,9 +175,10 @@ def test_pause_tune_resume_and_stop(made: Callable[..., Trainings], tmp_path: Pa
     ("plan", "laser"),
     [
         ({"keeps": "whole", "storage": "int4", "products": "float"}, {"whole": True, "storage": "int4", "products": "float"}),
+        ({"keeps": "blocks", "storage": "int8"}, {"whole": True, "blocks": True, "storage": "int8"}),
         ({"keeps": "budget", "cosine": 0.98, "recheck": 20}, {"budget": "cosine=0.98", "recheck": 20}),
     ],
-    ids=["whole", "budget"],
+    ids=["whole", "blocks", "budget"],
 )
 def test_a_run_without_a_rule_is_the_paired_training_itself_and_its_sliders_do_not_count(
     made: Callable[..., Trainings], tmp_path: Path, plan: dict[str, Any], laser: dict[str, Any]
@@ -395,7 +396,8 @@ def test_controls_are_those_of_the_engine() -> None:
             told = LaserSettings(enabled=True, **plan.changes())
             if name not in ("keeps", "budget"):
                 assert getattr(told, name) == value
-            assert (told.whole, bool(told.budget)) == (plan.keeps == "whole", plan.keeps == "budget")
+            assert (told.whole, told.blocks) == (plan.keeps in ("whole", "blocks"), plan.keeps == "blocks")
+            assert bool(told.budget) == (plan.keeps == "budget")
     for name, asked in (("mode", "mode"), ("storage", "storage"), ("products", "products"), ("on_miss", "on_miss")):
         assert PLAN[name].default == engine[asked].default and set(PLAN_CHOICES[name]) == set(
             get_args(get_type_hints(LaserSettings)[asked])
