@@ -19,6 +19,7 @@ def gradcheck(
     storage: Annotated[str, typer.Option(help="Of coefficients and places kept whole: exact, int8 or int4.")] = "exact",
     products: Annotated[str, typer.Option(help="Arithmetic on what is kept in few bits: auto, float or int8.")] = "auto",
     whole: Annotated[bool, typer.Option("--whole", help="Check block mode without bases too: places kept whole, in --storage.")] = False,
+    blocks: Annotated[bool, typer.Option("--blocks", help="Keep nothing within blocks, make it again from what entered them.")] = False,
     budget: Annotated[
         list[str] | None, typer.Option(help='Check what a budget leads to: "cosine=0.99" or "bytes=3%". Without --rank nothing else.')
     ] = None,
@@ -48,13 +49,17 @@ def gradcheck(
     for option, value, known in (("storage", storage, ("exact", "int8", "int4")), ("products", products, ("auto", "float", "int8"))):
         if value not in known:
             raise CompressionError(f"--{option} is {', '.join(known)}, not {value[:40]!r}")
+    if blocks and (budget or mode == ["linear"]):
+        raise CompressionError("--blocks is for mode block without a budget")
+    if blocks:
+        mode = ["block"]
     model = open_checkpoint(checkpoint, device)
     chosen = get_task(task or str(model.details.get("task", "")))
     data = chosen.puzzles(4 * puzzles, seed, "held-out")
     alone = (whole or budget) and not rank
     policies = [] if alone else [LaserPolicy(rank=one, min_fidelity=min_fidelity) for one in rank or ("50%", "25%", "12.5%")]
     typer.echo(f"{chosen.name}: {puzzles} held-out puzzles, seed {seed}; {model.config.halt_max_steps} supervision steps")
-    how = {"storage": storage, "products": products, "batch_size": puzzles, "settle": settle or None, "seed": seed}
+    how = {"storage": storage, "products": products, "batch_size": puzzles, "settle": settle or None, "seed": seed, "blocks": blocks}
     for each in mode or ("linear", "block"):
         for policy in policies:
             _show(check(model, policy, data, mode=each, **how), parameters)  # type: ignore[arg-type]

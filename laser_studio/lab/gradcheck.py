@@ -19,6 +19,7 @@ from torch import Tensor
 from laser_studio.errors import TrainingError
 from laser_studio.lab.data import PuzzleSet
 from laser_studio.lab.losses import forward_backward
+from laser_studio.lab.train import per_block
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.laser.budget import Choice
 from laser_studio.laser.compress import Mode, Products
@@ -86,6 +87,7 @@ def gradcheck(
     *,
     mode: Mode = "block",
     storage: Storage = "exact",
+    blocks: bool = False,
     products: Products = "auto",
     budget: str | None = None,
     batch_size: int = 32,
@@ -94,15 +96,16 @@ def gradcheck(
 ) -> GradientCheck:
     """Check one policy on `model`, whose weights stay as they are.
 
-    data: puzzles never trained on; its first `batch_size` are checked, the bases come from the others. settle: optimiser steps that
-    make the bases, by default two rounds of supervision steps. Raises `TrainingError` where there are too few puzzles.
+    data: puzzles never trained on; its first `batch_size` are checked, the bases come from the others. blocks: keep nothing within
+    blocks. settle: optimiser steps that make the bases, by default two rounds of supervision steps. Raises `TrainingError` where there
+    are too few puzzles.
     """
     if batch_size < 1 or len(data) < 2 * batch_size:
         raise TrainingError(f"checking {batch_size} puzzles takes at least as many others for the bases, {2 * batch_size} in all")
     was_training = model.training
     model.eval()  # nothing halts by itself, nothing is drawn
     before = {name: p.grad for name, p in model.named_parameters()}
-    laser = compress(model, policy, mode, budget=budget, storage=storage, products=products)
+    laser = compress(model, policy, mode, budget=budget, storage=per_block(storage) if blocks else storage, products=products)
     try:
         choice = None if budget is None else _chosen(model, laser, data, batch_size, seed)
         fidelity, ledger = _settled(model, laser, data, batch_size, settle or 2 * model.config.halt_max_steps, seed)

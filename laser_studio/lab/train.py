@@ -33,6 +33,7 @@ from laser_studio.laser import Compression, LaserPolicy, TrackerEvent, compress
 from laser_studio.laser.budget import Budget, Choice
 from laser_studio.laser.linalg import private_generator
 from laser_studio.laser.policy import ALL_OFF
+from laser_studio.laser.quantise import Storage
 from laser_studio.settings import describe, setting, settings
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 from laser_studio.trm.layers import WITHIN_BLOCKS
@@ -134,6 +135,11 @@ class LaserSettings:
             raise TrainingError(f"laser: {problem}") from None
 
 
+def per_block(storage: Storage) -> dict[str, Storage]:
+    """That storage between blocks, and nothing within: the place before each block's SwiGLU is made again from the one before."""
+    return {"*": storage, WITHIN_BLOCKS: "recomputed"}
+
+
 @dataclass(frozen=True)
 class Progress:
     """What one optimiser step reports: loss of the step, exact share over the last samples that halted, seconds left.
@@ -200,7 +206,7 @@ class Trainer:
                 how.mode,
                 budget=how.budget or None,
                 on_miss=how.on_miss,
-                storage={"*": how.storage, WITHIN_BLOCKS: "recomputed"} if how.blocks else how.storage,
+                storage=per_block(how.storage) if how.blocks else how.storage,
                 products=how.products,
                 group=team.group,
             )

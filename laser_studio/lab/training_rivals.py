@@ -20,13 +20,14 @@ from torch.utils.checkpoint import checkpoint
 from laser_studio.errors import TrainingError
 from laser_studio.lab.packed_saves import EightBitSaves, FreshLowRank, PackedSaves, SavedOnCPU
 from laser_studio.lab.rival_bases import first_bases, random_bases
+from laser_studio.lab.train import per_block
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.laser.budget import Choice, Run
 from laser_studio.laser.compress import Mode
 from laser_studio.laser.policy import ALL_OFF, Rank
 from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM
-from laser_studio.trm.layers import WITHIN_BLOCKS, SwiGLU, held_casts
+from laser_studio.trm.layers import SwiGLU, held_casts
 
 PLAIN = "plain autograd"
 CHECKPOINTED = "checkpoint of each net application"
@@ -255,11 +256,6 @@ def _pointless(device: torch.device) -> dict[str, str]:
     if device.type not in ("cpu", "cuda"):
         found["fresh svd_lowrank*"] = f"torch has no QR on {device.type}"
     return found
-
-
-def per_block(storage: Storage) -> dict[str, Storage]:
-    """That storage between blocks, and nothing within: the place before each block's SwiGLU is made again from the one before."""
-    return {"*": storage, WITHIN_BLOCKS: "recomputed"}
 
 
 def _makers(place: Place, ranks: Sequence[Rank]) -> Mapping[str, Callable[[str], Arm]]:

@@ -25,7 +25,12 @@ _PLAN_LABELS = {
     "keeps": "what is kept", "budget": "budget", "mode": "mode", "storage": "storage", "products": "products", "on_miss": "after a miss",
 }  # fmt: skip
 _WORDS = {
-    "keeps": {"bases": "coefficients in bases", "whole": "whole places, no bases", "blocks": "whole, between blocks only", "budget": "found by a budget"},
+    "keeps": {
+        "bases": "coefficients in bases",
+        "whole": "whole places, no bases",
+        "blocks": "whole, between blocks only",
+        "budget": "found by a budget",
+    },
     "budget": {"cosine": "cosine ≥", "bytes": "bytes ≤"},
     "mode": {"block": "block", "linear": "linear"},
     "storage": {"exact": "as they are", "int8": "8 bits", "int4": "4 bits"},

@@ -14,6 +14,7 @@ from laser_studio.errors import TrainingError
 from laser_studio.lab.gradcheck import closeness, gradcheck
 from laser_studio.lab.tasks import get_task
 from laser_studio.laser import LaserPolicy
+from laser_studio.laser.policy import ALL_OFF
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
 
 DATA = get_task("sudoku-4x4").puzzles(24, 0, "held-out")
@@ -78,3 +79,15 @@ def test_the_command_prints_steps_and_parameters(tmp_path: Path) -> None:
     assert result.output.count("net.layers.0.self_attn.qkv_proj.weight") == 2
     bad = CliRunner().invoke(app, ["gradcheck", str(tmp_path / "small"), "--mode", "sideways", *options])
     assert "linear or block" in str(bad.exception)
+    bad = CliRunner().invoke(app, ["gradcheck", str(tmp_path / "small"), "--blocks", "--mode", "linear", *options])
+    assert "--blocks is for mode block" in str(bad.exception)
+
+
+def test_what_is_made_again_within_blocks_takes_bytes_and_next_to_nothing_of_the_gradient() -> None:
+    places, blocks = (
+        gradcheck(model(), LaserPolicy(sites=ALL_OFF), DATA, batch_size=8, settle=2, storage="int8", blocks=blocks)
+        for blocks in (False, True)
+    )
+    saved = [found.ledger.total.all_saved_bytes for found in (places, blocks)]
+    assert saved[1] < 0.8 * saved[0]
+    assert blocks.worst_cosine > 0.999
