@@ -13,6 +13,18 @@ SIZES = ((390, 844), (1920, 1080), (1280, 800))
 WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth + 1"
 
 
+AT_THE_EDGE = """name => {
+    const right = node => node.getBoundingClientRect().right, field = document.getElementById(name);
+    return right(field.querySelector('.container > .wrap')) - right(field.querySelector('.icon-wrap'));
+}"""
+
+
+def test_arrows_of_lists_stand_at_the_edge_and_not_on_what_is_chosen(open_page: Callable[..., Page], studio_server: str) -> None:
+    page = StudioPage.opened(open_page, studio_server, "?model=sudoku-6x6&puzzle=hard-0001").page
+    for name in ("model", "difficulty", "puzzle"):
+        assert 0 <= page.evaluate(AT_THE_EDGE, name) <= 10, name
+
+
 @pytest.mark.parametrize("view", ["solve", "compress", "compare"])
 def test_nothing_is_lost_or_cut_when_the_window_changes(open_page: Callable[..., Page], studio_server: str, view: str) -> None:
     query = "?model=sudoku-6x6&puzzle=hard-0001&watch=residual&mark=4~here&break=unsolved&step=10"
