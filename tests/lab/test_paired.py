@@ -237,19 +237,28 @@ WHOLE = LaserSettings(enabled=True, whole=True, storage="int4")
 BUDGET = LaserSettings(enabled=True, budget="cosine=0.98", recheck=6)
 
 
+def row_bytes(width: int) -> int:
+    """Of a row in four bits."""
+    return 32 * -(-width // 64) + 4 * -(-width // 32)
+
+
 def test_places_kept_whole_are_told_with_their_bytes_and_without_a_basis() -> None:
     both = paired(WHOLE)
     for _ in range(2):
         step = both.advance()
     config, batch = both.recipe.model, both.recipe.train.batch_size
     applications, tokens = config.L_cycles + 1, both.recipe.task.size**2 + config.puzzle_emb_len
-    # By hand: half a byte a value in groups of 64, two bytes of scale per 32 values; the mixer's rows are features, as long as tokens.
+    # By hand: half a byte a value in groups of 64, two bytes of scale and two of lowest value per 32; the mixer's rows are features, as
+    # long as tokens. The first place is kept three times, whatever the applications: the first sum so, and as the block's outputs what
+    # is added all along and the state that the last application reads.
     rows = {"net.layers.0.mlp_t.gate_up_proj": (batch * 32, tokens), "net.layers.0.mlp.gate_up_proj": (batch * tokens, 32)}
     rows["net.output"] = rows["net.layers.0.mlp.gate_up_proj"]
     for name, (count, width) in rows.items():
         site = step.sites[name]
         assert both.sites[name] == width and site.rank is None and site.fidelity is None and site.beside_bytes == 0
-        assert site.stored_bytes == applications * count * (32 * -(-width // 64) + 2 * -(-width // 32))
+        each = count * row_bytes(width)
+        first = each + 2 * batch * tokens * row_bytes(32)
+        assert site.stored_bytes == (first if name == "net.layers.0.mlp_t.gate_up_proj" else applications * each)
     assert 0 < step.all_saved_bytes < step.all_full_bytes and step.events() == [] and "rank:net.output" not in both.history.low
     with pytest.raises(TrainingError, match=r"kept whole.*do not count"):
         both.set_policy(rank="50%")
