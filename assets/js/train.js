@@ -184,7 +184,6 @@ const training = {
   /** How activations are to be kept. What has no say keeps its place on the page, and is sent as it stands. */
   plan() {
     const chosen = Object.fromEntries(TRAIN_PLAN.map((name) => [name, slider(name).value]));
-    if (WITHOUT_BASES.includes(chosen.keeps)) chosen.mode = "block";
     return { ...chosen, ...Object.fromEntries(TRAIN_AMOUNTS.map((name) => [name, Number(slider(name).value)])) };
   },
 
@@ -501,8 +500,8 @@ const training = {
 
 const IN_BITS = { exact: "", int8: " · 8 bits", int4: " · 4 bits" };
 const slider = (name) => $(`train-${name.replace("_", "-")}`);
+const WITHOUT_BASES = ["whole", "blocks"]; // ways of keeping activations
 /** Whether rank, ε, patience and growth have a say in a run. */
-const WITHOUT_BASES = ["whole", "blocks"];
 const ruled = (run) => !run.laser?.budget && !run.laser?.whole;
 const numberOf = (name) => $(`train-${name.replace("_", "-")}-number`);
 const labelOf = (run, name) => run.sites.find((site) => site.name === name)?.label ?? name;

@@ -200,7 +200,8 @@ def _gpu(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, Any]
         if mixer:
             train |= {"lr": 4e-4, "warmup": 200, "steps": 2_200, "cooldown": 750, "eval_every": 250}
         else:
-            _turn_by_row_and_column(task, model)
+            # RoPE by a cell's row and column: attention sees at once what shares them, which by places alone it is long in learning.
+            model |= {"rope_columns": task.size, "rope_theta": 20.0}
             train |= {"lr": 3e-4, "warmup": 300, "steps": 5_000, "cooldown": 1_700, "eval_every": 500}
         # As for 6×6: sparse boards first, then the range the model is judged by.
         return train, {"phases": ({"puzzles": 12_000, "least": 24, "most": 34}, {"start": 1_100, "puzzles": 15_000})}
@@ -212,11 +213,6 @@ def _gpu(task: Task, mixer: bool, model: dict[str, Any]) -> tuple[dict[str, Any]
     if task.domain == "maze":
         train |= {"batch_size": 128, "warmup": 200, "steps": 4_600, "cooldown": 900, "eval_every": 250}
     return train | {"compile": True}, data
-
-
-def _turn_by_row_and_column(task: Task, model: dict[str, Any]) -> None:
-    """RoPE by a cell's row and column: attention then sees at once what shares them, which by places alone it is long in learning."""
-    model |= {"rope_columns": task.size, "rope_theta": 20.0}
 
 
 def _official_arc(task: Task, model: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

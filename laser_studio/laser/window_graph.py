@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 import torch
@@ -60,6 +61,11 @@ class _Group:
         (sites, _, rows, dim), rank = self.x.shape, self.basis.shape[-1]
         return (sites, rows, rank), (sites,), (sites, dim), (sites, dim), (sites, rank, dim), (sites, dim, rank)
 
+    @property
+    def numbers(self) -> int:
+        """How many numbers these are."""
+        return sum(map(prod, self.parts))
+
 
 class WindowGraph:
     """Buffers and work for windows in which the sites are seen as `seen` tells, in that order, each in one shape, at the ranks given.
@@ -84,7 +90,7 @@ class WindowGraph:
         self.sites = tuple(site for group in self._groups for site in group.sites)
         self._place = {site: (group, index) for group in self._groups for index, site in enumerate(group.sites)}
         self._buffers = self._in_order()
-        self._flat = torch.empty(sum(torch.Size(shape).numel() for group in self._groups for shape in group.parts), device=device)
+        self._flat = torch.empty(sum(group.numbers for group in self._groups), device=device)
         self._figures = torch.empty(3, len(self.sites), dtype=torch.float64, device=device)
         self._read = torch.empty(3, len(self.sites), dtype=torch.float64, pin_memory=device.type == "cuda")
         self._arrived = torch.cuda.Event() if device.type == "cuda" else None
@@ -141,17 +147,10 @@ class WindowGraph:
     def result(self, flat: Tensor, site: str) -> SiteResult:
         """What one window left of a site, from what `run` gave."""
         wanted, index = self._place[site]
-        offset = 0
-        for group in self._groups:
-            if group is wanted:
-                break
-            offset += sum(torch.Size(shape).numel() for shape in group.parts)
-        found = []
-        for shape in wanted.parts:
-            size = torch.Size(shape).numel()
-            found.append(flat[offset : offset + size].view(shape)[index])
-            offset += size
-        return SiteResult(*found)
+        by_group = flat.split([group.numbers for group in self._groups])
+        own = next(part for group, part in zip(self._groups, by_group, strict=True) if group is wanted)
+        parts = own.split([prod(shape) for shape in wanted.parts])
+        return SiteResult(*(part.view(shape)[index] for part, shape in zip(parts, wanted.parts, strict=True)))
 
     def _in_order(self) -> list[Tensor]:
         times: dict[str, int] = {}
