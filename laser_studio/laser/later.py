@@ -8,13 +8,13 @@ been in the first place: its activations are still there.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property, lru_cache
-from operator import ne
 from time import perf_counter
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from laser_studio.laser import rule
 from laser_studio.laser.event import Seen, TrackerEvent, Window
@@ -91,8 +91,7 @@ class Outcome:
         return SiteResult(*(each.clone() for each in self.graph.result(self._flat, site)))
 
 
-@dataclass(frozen=True, eq=False)
-class Before:
+class Before(NamedTuple):
     """States of the trackers before a window: `later` steady windows after the `snapshots`, the newest of them with outcome `newest`.
 
     Each of them only turned the bases, so the newest tells all.
@@ -125,11 +124,11 @@ class LateWindow:
     @cached_property
     def steady(self) -> bool:
         """Whether every site reached ε, so that turning the bases was all there was to do."""
-        numbers, trackers = self.outcome.numbers, self._trackers
-        return all(
-            finite and 0 < total < LARGEST and rule.reaches(kept / total, trackers[site].policy)
-            for site, kept, total, finite in zip(self.outcome.graph.sites, numbers.kept, numbers.total, numbers.finite, strict=True)
-        )
+        outcome, trackers = self.outcome, self._trackers
+        for site, kept, total, finite in zip(outcome.graph.sites, *outcome.numbers, strict=True):
+            if not (finite and 0 < total < LARGEST and rule.reaches(kept / total, trackers[site].policy)):
+                return False
+        return True
 
     @property
     def observed(self) -> dict[str, TrackerEvent]:
@@ -175,33 +174,51 @@ class Later:
     """What a tap puts off, and how its trackers catch up when somebody looks at them.
 
     on: whether observations are put off now; taken: events that were taken of the open window and not looked at yet.
+
+    A hook runs at every layer of every step, and host time is what putting off is to save: what it does stands in one place, with no
+    calls to others.
     """
 
     def __init__(self) -> None:
         self.on = False
         self.taken: LateEvents | None = None
-        self._waiting: list[Tensor] = []
+        self._waiting: list[Tensor] = []  # these two lists stay the same objects: the hooks hold them
         self._versions: list[int] = []  # of those that wait, when they were seen
+        self._all_tell = True  # their versions, as far as was seen
         self._noted: list[Observed] = []
         self._bytes = 0
         self._last: list[Observed] = []
         self._alike = 0
         self._never = False
         self._graph: WindowGraph | None = None
-        self._order: tuple[Observed, ...] = ()
+        self._due: tuple[Observed, ...] = ()  # what the open window is expected to show; nothing where what comes is not to be put off
         self._newest: LateWindow | None = None
         self._untaken: LateWindow | None = None
         self._since: Before | None = None
 
-    def put_off(self, site: str, x: Tensor) -> bool:
-        """Keep an observation until its window closes; False where windows are not put off, or it is not the one that was expected."""
-        place, order = len(self._waiting), self._order
-        if not self.on or place >= len(order) or self.taken is not None:
-            return False
-        if order[place] != (site, x.shape, x.dtype):
-            return False
-        self._keep(x)
-        return True
+    def hook(self, site: str, see: Callable[[str, Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
+        """A forward pre-hook, with keywords, that keeps an observation of `site` until its window closes.
+
+        see: takes it at once where windows are not put off, or it is not the one that was expected.
+        """
+        waiting, versions = self._waiting, self._versions
+
+        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            x = args[0] if args else kwargs["input"]
+            due, place = self._due, len(waiting)
+            # Shape and dtype have to be read of every tensor once. Here that takes no longer than it would at the close, what a tracker
+            # refuses is refused within the forward, and what waits never takes more memory than the window it stands for.
+            if place >= len(due) or due[place] != (site, x.shape, x.dtype):
+                see(site, x)
+                return
+            try:
+                version = x._version if self._all_tell else _version(x)
+            except RuntimeError:  # made in inference mode; to ask each first whether it is would take longer than to read its version
+                version, self._all_tell = _version(x), False
+            versions.append(version)
+            waiting.append(x.detach() if x.requires_grad else x)
+
+        return hook
 
     def note(self, site: str, x: Tensor) -> None:
         """An observation that was not put off, of a window whose like may be."""
@@ -223,8 +240,10 @@ class Later:
             return
         ranks = {site: tracker.rank for site, tracker in trackers.items()}
         if self._graph is None or self._graph.seen != tuple(seen) or self._graph.ranks != ranks:
-            self._graph = WindowGraph(seen, ranks, devices.pop())
-        self.on, self._order = True, self._graph.seen
+            device = devices.pop()
+            with in_plain_fp32(device):  # buffers made in inference mode could be written to nowhere else
+                self._graph = WindowGraph(seen, ranks, device)
+        self.on, self._due = True, self._graph.seen
 
     def close(self, trackers: Mapping[str, SubspaceTracker]) -> LateWindow | None:
         """Close the window that was put off; None where it is not what was expected, so that `catch_up` has it to hand out."""
@@ -233,20 +252,20 @@ class Later:
             return None
         if self._newest is not None and not self._newest.steady:
             self._settle(trackers)
-        if self._newest is None:
+        before = self._since
+        if before is None:
             if not _all_steady(trackers) or {site: tracker.rank for site, tracker in trackers.items()} != graph.ranks:
                 return None
-            self._since = Before({site: tracker.snapshot() for site, tracker in trackers.items()})
-        assert self._since is not None
+            before = Before({site: tracker.snapshot() for site, tracker in trackers.items()})
         with in_plain_fp32(graph.device):
-            if self._newest is None:
+            if before.newest is None:
                 graph.set_bases({site: tracker.basis for site, tracker in trackers.items() if tracker.basis is not None})
             graph.load(self._waiting)
             outcome = Outcome(graph, graph.run())
-        self._waiting, self._versions = [], []
-        before = replace(self._since, newest=None if self._newest is None else self._newest.outcome)
+        self._forget()
+        self._due = graph.seen
         newest = self._newest = LateWindow(trackers, before, outcome)
-        self._since = replace(self._since, later=self._since.later + 1)
+        self._since = Before(before.snapshots, before.later + 1, outcome)
         if self.taken is not None:
             self.taken.come_from(lambda: newest.observed)
             self.taken, self._untaken = None, None
@@ -264,7 +283,7 @@ class Later:
             return None if window is None else LateEvents(lambda: window.observed)
         if self._untaken is not None or self.taken is not None:
             return None
-        self.taken = LateEvents(now)
+        self.taken, self._due = LateEvents(now), ()
         return self.taken
 
     def catch_up(self, trackers: Mapping[str, SubspaceTracker]) -> tuple[dict[str, TrackerEvent], list[tuple[str, Tensor]]]:
@@ -275,7 +294,8 @@ class Later:
         """
         untaken = {} if self._untaken is None else self._untaken.observed
         self._settle(trackers)
-        waiting = [(one.site, x) for one, x, then in zip(self._order, self._waiting, self._versions, strict=False) if _version(x) == then]
+        order = () if self._graph is None else self._graph.seen
+        waiting = [(one.site, x) for one, x, then in zip(order, self._waiting, self._versions, strict=False) if _version(x) == then]
         if self._waiting:
             self.stop()
         self._let_go(len(self._waiting))
@@ -283,9 +303,10 @@ class Later:
 
     def stop(self) -> None:
         """Observe as things come, until windows have been alike again."""
-        self.on, self._alike = False, 0
+        self.on, self._alike, self._due = False, 0, ()
 
     def _keep(self, x: Tensor) -> None:
+        self._all_tell = self._all_tell and not x.is_inference()
         self._waiting.append(x.detach() if x.requires_grad else x)
         self._versions.append(_version(x))
 
@@ -293,11 +314,15 @@ class Later:
         """Hold what waits no longer. True where it is not all that was seen, or windows of this module are never to be put off."""
         self._never = self._never or self._changed()
         partial = len(self._waiting) != seen
-        self._waiting, self._versions = [], []
+        self._forget()
         return partial or self._never
 
+    def _forget(self) -> None:
+        self._waiting.clear()
+        self._versions.clear()
+
     def _changed(self) -> bool:
-        return any(map(ne, map(_version, self._waiting), self._versions))
+        return self._versions != ([x._version for x in self._waiting] if self._all_tell else [_version(x) for x in self._waiting])
 
     def _settle(self, trackers: Mapping[str, SubspaceTracker]) -> None:
         if self._newest is not None:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -98,17 +98,14 @@ class SiteTap:
     def attach(self) -> Self:
         """Put the hooks in place; harmless where they are."""
         if not self._handles:
-            tap, later = weakref.ref(self), self._later  # a module must not keep a forgotten tap and its trackers alive
+            tap = weakref.ref(self)  # a module must not keep a forgotten tap and its trackers alive
 
-            def hook_for(name: str) -> Any:
-                def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                    x = args[0] if args else kwargs["input"]
-                    if not later.put_off(name, x) and (owner := tap()) is not None:
-                        owner._see(name, x)
+            def see(name: str, x: Tensor) -> None:
+                if (owner := tap()) is not None:
+                    owner._see(name, x)
 
-                return hook
-
-            self._handles = [layer.register_forward_pre_hook(hook_for(name), with_kwargs=True) for name, layer in self.sites.items()]
+            hooks = {name: self._later.hook(name, see) for name in self.sites}
+            self._handles = [layer.register_forward_pre_hook(hooks[name], with_kwargs=True) for name, layer in self.sites.items()]
         return self
 
     def detach(self) -> None:
@@ -159,9 +156,10 @@ class SiteTap:
     def set_policy(self, policy: LaserPolicy) -> None:
         """Other settings for every site, from the next refresh on. A site switched off loses its tracker, one switched on starts anew."""
         policy = self._checked(policy)
+        self._catch_up()
         self._policy = policy
-        self._trackers = {name: tracker for name, tracker in self.trackers.items() if policy.enabled_for(name)}
-        for name, tracker in self.trackers.items():
+        self._trackers = {name: tracker for name, tracker in self._trackers.items() if policy.enabled_for(name)}
+        for name, tracker in self._trackers.items():
             tracker.set_policy(policy.for_site(name))
 
     def snapshot(self) -> TapSnapshot:
@@ -178,20 +176,19 @@ class SiteTap:
         self._trackers = trackers
 
     def _see(self, name: str, x: Tensor) -> None:
-        tracker = self._trackers.get(name)
-        if tracker is None and not self._policy.enabled_for(name):
+        if name not in self._trackers and not self._policy.enabled_for(name):
             return
         if self._later.on:  # not what was expected next
             self._catch_up()
             self._later.stop()
-        if tracker is None:
-            tracker = self._trackers[name] = self._new_tracker(name)
-        self._observe(tracker, x)
+        self._observe(name, x)
         self._later.note(name, x)
 
-    def _observe(self, tracker: SubspaceTracker, x: Tensor) -> None:
-        self._events.pop(tracker.name, None)  # so that the order is that of the last application
-        self._events[tracker.name] = tracker.observe(x)
+    def _observe(self, name: str, x: Tensor) -> None:
+        if name not in self._trackers:
+            self._trackers[name] = self._new_tracker(name)
+        self._events.pop(name, None)  # so that the order is that of the last application
+        self._events[name] = self._trackers[name].observe(x)
 
     def _catch_up(self) -> None:
         """Do now what was put off, so that trackers and events are those of this moment."""
@@ -201,7 +198,8 @@ class SiteTap:
         untaken, waiting = later.catch_up(self._trackers)
         self._events |= untaken
         for name, x in waiting:
-            self._observe(self._trackers[name], x)
+            if name in self._trackers or self._policy.enabled_for(name):
+                self._observe(name, x)
         if (taken := later.taken) is not None:
             later.taken, events, self._events = None, self._events, {}
             taken.come_from(lambda: events)

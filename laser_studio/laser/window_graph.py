@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from math import prod
 from typing import NamedTuple
 
@@ -26,8 +27,7 @@ class Observed(NamedTuple):
     dtype: torch.dtype
 
 
-@dataclass(frozen=True)
-class Numbers:
+class Numbers(NamedTuple):
     """What the host reads of a window, by site: Σ‖Z‖², Σ‖X‖², and whether all came out finite."""
 
     kept: list[float]
@@ -90,6 +90,7 @@ class WindowGraph:
         self.sites = tuple(site for group in self._groups for site in group.sites)
         self._place = {site: (group, index) for group in self._groups for index, site in enumerate(group.sites)}
         self._buffers = self._in_order()
+        self._straight: list[bool] | None = None  # which lie row after row in the first window; of a later one both ways to copy are right
         self._flat = torch.empty(sum(group.numbers for group in self._groups), device=device)
         self._figures = torch.empty(3, len(self.sites), dtype=torch.float64, device=device)
         self._read = torch.empty(3, len(self.sites), dtype=torch.float64, pin_memory=device.type == "cuda")
@@ -114,15 +115,15 @@ class WindowGraph:
 
     def load(self, activations: list[Tensor]) -> None:
         """Copy the activations of a window, in the order of `seen`."""
-        lying = [x.is_contiguous() for x in activations]
-        if all(lying):
+        if self._straight is None:
+            self._straight = [x.is_contiguous() for x in activations]
+        if all(self._straight):
             torch._foreach_copy_(self._buffers, activations)
             return
-        straight = [(buffer, x) for buffer, x, alike in zip(self._buffers, activations, lying, strict=True) if alike]
-        if straight:  # one kernel for all, which it would not be with one that lies otherwise among them
-            torch._foreach_copy_([buffer for buffer, _ in straight], [x for _, x in straight])
-        for buffer, x, alike in zip(self._buffers, activations, lying, strict=True):
-            if not alike:
+        if any(self._straight):  # one kernel for all, which it would not be with one that lies otherwise among them
+            torch._foreach_copy_(list(compress(self._buffers, self._straight)), list(compress(activations, self._straight)))
+        for buffer, x, straight in zip(self._buffers, activations, self._straight, strict=True):
+            if not straight:
                 buffer.copy_(x)
 
     def run(self) -> Tensor:

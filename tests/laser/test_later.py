@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+import weakref
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from laser_studio.errors import LaserStudioError
 from laser_studio.laser import LaserPolicy, SiteTap, TrackerEvent, later
 from laser_studio.laser.window_graph import WindowGraph
 from tests.laser.helpers import DEVICES, normal, orthonormality_error
@@ -37,8 +42,8 @@ def put_off_everywhere(monkeypatch: pytest.MonkeyPatch) -> list[WindowGraph]:
 class Pair:
     """The same module seen by a tap that puts off and by one that never does."""
 
-    def __init__(self, policy: LaserPolicy = POLICY, device: str = "cpu") -> None:
-        self.module, self.device = Loop().to(device), device
+    def __init__(self, policy: LaserPolicy = POLICY, device: str = "cpu", module: nn.Module | None = None) -> None:
+        self.module, self.device = (Loop() if module is None else module).to(device), device
         self.late, self.plain = SiteTap(self.module, policy), SiteTap(self.module, policy)
         self.plain._later._never = True
         self.late.attach(), self.plain.attach()
@@ -266,3 +271,252 @@ def test_whatever_is_done_in_whatever_order(deeds: list[str], epsilon: float, se
             pair.plain.restore(saved[1])
     same_state(pair)
     same(*pair.window(7))
+
+
+class Casting(nn.Linear):
+    """Reads any dtype."""
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  # the name `nn.Linear` gives it, and callers by keyword use
+        return F.linear(input.to(self.weight.dtype), self.weight, self.bias)
+
+
+Call = tuple[str, Tensor]
+
+
+class Script(nn.Module):
+    """Applies its layers, two of them alike, as it is told; a name that ends in "=" calls by keyword, "" fails."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.a, self.b, self.c = Casting(12, 3), Casting(20, 3), Casting(12, 3)
+
+    def forward(self, calls: Sequence[Call]) -> None:
+        for name, x in calls:
+            if not name:
+                raise ValueError("the module fails")
+            layer = self.get_submodule(name.removesuffix("="))
+            layer(input=x) if name.endswith("=") else layer(x)
+
+
+def activations(site: str, seed: int, *shape: int) -> Tensor:
+    width = 20 if site == "b" else 12
+    return normal(*shape, width, seed=seed) * torch.linspace(1, 0.1, width)
+
+
+def usual(seed: int) -> list[Call]:
+    return [(site, activations(site, 10 * seed + place, 2, 5)) for place, site in enumerate("abcb")]
+
+
+UNUSUAL: dict[str, Callable[[list[Call]], list[Call]]] = {
+    "sites alike the other way round": lambda calls: [calls[2], calls[1], calls[0], calls[3]],
+    "another order": lambda calls: [calls[0], calls[2], calls[1], calls[3]],
+    "backwards": lambda calls: calls[::-1],
+    "fewer rows": lambda calls: [*calls[:2], ("c", calls[2][1][:, :3]), calls[3]],
+    "more rows": lambda calls: [*calls[:2], ("c", calls[2][1].repeat(4, 1, 1)), calls[3]],
+    "a batch of one, which a copy would spread out": lambda calls: [*calls[:2], ("c", calls[2][1][:1]), calls[3]],
+    "as many rows otherwise": lambda calls: [*calls[:2], ("c", calls[2][1].flatten(0, 1)), calls[3]],
+    "a single vector": lambda calls: [*calls[:3], ("b", calls[3][1][0, 0])],
+    "nothing": lambda calls: [*calls[:3], ("b", calls[3][1][:0])],
+    "half precision": lambda calls: [*calls[:2], ("c", calls[2][1].bfloat16()), calls[3]],
+    "double precision": lambda calls: [*calls[:3], ("b", calls[3][1].double())],
+    "more than expected": lambda calls: [*calls, *calls[:3]],
+    "fewer than expected": lambda calls: calls[:3],
+    "a site less": lambda calls: [calls[0], calls[2]],
+    "no site": lambda calls: [],
+    "one site twice in place of another": lambda calls: [*calls[:2], ("a", calls[2][1]), calls[3]],
+    "by keyword": lambda calls: [(f"{name}=", x) for name, x in calls],
+    "lying otherwise": lambda calls: [(name, x.mT.contiguous().mT) for name, x in calls],
+    "one object for two observations": lambda calls: [*calls[:2], ("c", calls[0][1]), calls[1]],
+    "failing in the middle": lambda calls: [*calls[:2], ("", calls[0][1]), *calls[2:]],
+    "failing in the middle, and again from the start": lambda calls: [*calls[:3], ("", calls[0][1])],
+}
+STILL_PUT_OFF = {"by keyword", "lying otherwise", "one object for two observations"}
+
+
+def run(pair: Pair, calls: Sequence[Call]) -> None:
+    with torch.no_grad():
+        try:
+            pair.module(calls)
+        except ValueError:
+            if calls[-1][0] == "":
+                pair.module(usual(77))
+
+
+@pytest.mark.parametrize("look", ["", "take", "take in the middle", "state"])
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_what_was_not_expected_reaches_the_trackers_as_it_came(kind: str, look: str, put_off_everywhere: list[WindowGraph]) -> None:
+    pair = Pair(LaserPolicy(rank=2, min_fidelity=0.1), module=Script())
+    for seed in range(4):
+        run(pair, usual(seed))
+        same(pair.late.refresh(), pair.plain.refresh())
+    assert len(put_off_everywhere) == 2
+    pair.late.take(), pair.plain.take()
+    calls = UNUSUAL[kind](usual(4))
+    if look == "take in the middle":
+        run(pair, calls[:2])
+        middle = pair.late.take(), pair.plain.take()
+        run(pair, calls[2:])
+        same(*middle)
+    else:
+        run(pair, calls)
+    if look == "take":
+        taken = pair.late.take(), pair.plain.take()
+    if look == "state":
+        same_state(pair)
+    same(pair.late.refresh(), pair.plain.refresh())
+    if look == "take":
+        same(*taken)
+    assert (len(put_off_everywhere) == 3) is (kind in STILL_PUT_OFF and look in ("", "take"))
+    same(pair.late.take(), pair.plain.take())
+    for seed in range(5, 10):
+        run(pair, usual(seed))
+        same(pair.late.refresh(), pair.plain.refresh())
+    same_state(pair)
+    assert len(put_off_everywhere) >= 4  # put off again
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.sampled_from(["usual"] * 3 + list(UNUSUAL)), st.sampled_from(["", "", "take", "state", "open"])), max_size=10),
+    st.sampled_from([0.0, 0.5, 0.9]),
+)
+def test_unusual_windows_in_whatever_order(windows: list[tuple[str, str]], epsilon: float) -> None:
+    pair = Pair(replace(POLICY, rank=2, min_fidelity=epsilon), module=Script())
+    for seed, (kind, look) in enumerate([("usual", "")] * 3 + windows):
+        run(pair, UNUSUAL[kind](usual(seed)) if kind != "usual" else usual(seed))
+        if look == "take":
+            same(pair.late.take(), pair.plain.take())
+        if look == "state":
+            same_state(pair)
+        if look != "open":
+            same(pair.late.refresh(), pair.plain.refresh())
+    same_state(pair)
+
+
+def test_what_is_larger_or_more_than_expected_waits_for_no_close() -> None:
+    pair = Pair(LaserPolicy(rank=2, min_fidelity=0.1), module=Script())
+    for unexpected in (("a", activations("a", 50, 200, 5)), usual(0)[0]):
+        for seed in range(4):
+            run(pair, usual(seed))
+            pair.late.refresh()
+        run(pair, usual(4) if unexpected[1].shape == (2, 5, 12) else usual(4)[:2])
+        states = [pair.late._later.on]
+        run(pair, [unexpected])
+        assert [*states, pair.late._later.on] == [True, False]
+        pair.late.refresh()
+
+
+def test_what_a_tracker_refuses_is_refused_within_the_forward() -> None:
+    pair = Pair(LaserPolicy(rank=2, min_fidelity=0.1), module=Script())
+    for seed in range(4):
+        run(pair, usual(seed))
+        pair.late.refresh(), pair.plain.refresh()
+    calls = usual(4)
+    with pytest.raises(LaserStudioError, match="float tensors"):
+        run(pair, [*calls[:2], ("c", calls[2][1].to(torch.complex64))])
+    same(pair.late.refresh(), pair.plain.refresh())
+    same_state(pair)
+
+
+def test_an_activation_changed_while_it_waits_is_left_out_and_nothing_is_put_off_again(put_off_everywhere: list[WindowGraph]) -> None:
+    pair = Pair(LaserPolicy(rank=2, min_fidelity=0.1), module=Script())
+    for seed in range(4):
+        run(pair, usual(seed))
+        pair.late.refresh(), pair.plain.refresh()
+    calls = usual(4)
+    run(pair, calls)
+    calls[1][1].add_(1)
+    late, plain = pair.late.refresh(), pair.plain.refresh()
+    assert {site: event.sums.values[2] for site, event in late.items()} == {"a": 10, "b": 10, "c": 10}
+    same({site: late[site] for site in "ac"}, {site: plain[site] for site in "ac"})
+    assert late["b"].energy == pytest.approx(float(calls[3][1].square().sum()), rel=1e-5)
+    for seed in range(5, 9):
+        run(pair, usual(seed))
+        assert [event.sums.values[2] for event in pair.late.refresh().values()] == [10, 20, 10]
+    assert len(put_off_everywhere) == 2
+
+
+@pytest.mark.parametrize("modes", ["iiiiii", "nnnnini", "iiinnni", "mmmmmm", "nnnmmmn"])
+def test_inference_mode_makes_no_difference(modes: str, put_off_everywhere: list[WindowGraph]) -> None:
+    """i: activations made in inference mode; n: without gradient; m: some of both."""
+    pair = Pair(module=Script(), policy=LaserPolicy(rank=2, min_fidelity=0.1))
+    for seed, mode in enumerate(modes):
+        with torch.inference_mode(mode != "n"):
+            calls = usual(seed)
+            if mode == "m":
+                with torch.inference_mode(False):
+                    calls[1:3] = usual(seed)[1:3]
+            pair.module(calls)
+            same(pair.late.refresh(), pair.plain.refresh())
+    same_state(pair)
+    assert len(put_off_everywhere) == len(modes) - 2
+
+
+def test_a_change_in_place_beside_tensors_of_inference_mode_is_noticed(put_off_everywhere: list[WindowGraph]) -> None:
+    pair = Pair(module=Script(), policy=LaserPolicy(rank=2, min_fidelity=0.1))
+    for seed in range(6):
+        outside = usual(seed)
+        with torch.inference_mode():
+            pair.module([outside[0], *usual(seed)[1:]])
+        if seed == 4:
+            outside[0][1].mul_(2)
+        pair.late.refresh()
+    assert len(put_off_everywhere) == 2 and not pair.late._later.on
+
+
+def test_no_graph_is_kept_alive_by_what_waits(put_off_everywhere: list[WindowGraph]) -> None:
+    class Payload:
+        pass
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Tensor, payload: Payload) -> Tensor:
+            ctx.payload = payload
+            return x * 2
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> Any:
+            return gradients[0] * 2, None
+
+    pair = Pair(module=Script(), policy=LaserPolicy(rank=2, min_fidelity=0.1))
+    for seed in range(5):
+        payload = Payload()
+        alive = weakref.ref(payload)
+        pair.module([(name, Double.apply(x.requires_grad_(), payload)) for name, x in usual(seed)])
+        del payload
+        gc.collect()
+        assert alive() is None
+        same(pair.late.refresh(), pair.plain.refresh())
+    assert len(put_off_everywhere) == 3
+
+
+@pytest.mark.parametrize("deed", ["switch off", "go back"])
+def test_a_site_without_a_tracker_is_put_off_no_more(deed: str) -> None:
+    pair = Pair(module=Script(), policy=LaserPolicy(rank=2, min_fidelity=0.1))
+    run(pair, [usual(0)[0], usual(0)[2]])
+    saved = pair.late.snapshot(), pair.plain.snapshot()
+    for seed in range(4):
+        run(pair, usual(seed))
+        pair.late.refresh(), pair.plain.refresh()
+    for tap, snapshot in zip((pair.late, pair.plain), saved, strict=True):
+        if deed == "switch off":
+            tap.set_policy(replace(tap.policy, sites={"b": {"enabled": False}}))
+        else:
+            tap.restore(snapshot)
+    for seed in range(4, 9):
+        run(pair, usual(seed))
+        same(pair.late.take(), pair.plain.take())
+        same(pair.late.refresh(), pair.plain.refresh())
+        same_state(pair)
+
+
+@pytest.mark.parametrize("lying", ["....", "x.x.", "xxxx"])
+def test_activations_that_lie_otherwise_are_copied_as_they_are(lying: str, put_off_everywhere: list[WindowGraph]) -> None:
+    """Those marked x have their rows apart in the first windows; later it is the others."""
+    pair = Pair(LaserPolicy(rank=2, min_fidelity=0.1), module=Script())
+    for seed in range(8):
+        apart = [(mark == "x") is (seed < 5) for mark in lying]
+        run(pair, [(name, x.mT.contiguous().mT if other else x) for (name, x), other in zip(usual(seed), apart, strict=True)])
+        same(pair.late.refresh(), pair.plain.refresh())
+    assert len(put_off_everywhere) == 6
