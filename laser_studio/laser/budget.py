@@ -55,16 +55,18 @@ class Budget:
 
 @dataclass(frozen=True)
 class Option:
-    """How one place is kept: coefficients at a rank, a part of the width, or the whole with None; in which storage."""
+    """How one place is kept: coefficients at a rank, a part of the width, or the whole with None; in which storage, or "recomputed"."""
 
     rank: str | None
     storage: Storage
 
     def __str__(self) -> str:
+        if self == MADE_AGAIN:
+            return "made again"
         return f"{'whole' if self.rank is None else f'rank {self.rank}'}, {self.storage}"
 
 
-IN_FULL = Option(None, "exact")
+IN_FULL, MADE_AGAIN = Option(None, "exact"), Option(None, "recomputed")
 
 
 @dataclass(frozen=True)
@@ -112,10 +114,11 @@ Measure = Callable[[int, Mapping[str, Option]], tuple[Tensor, int]]
 """Gradient of a run, by its number, as one vector, and the bytes saved for backward in it, under options by place."""
 
 
-def choose(budget: Budget, places: Sequence[str], options: Sequence[Option], measure: Measure, *, full: int, runs: int) -> Choice:
+def choose(budget: Budget, options: Mapping[str, Sequence[Option]], measure: Measure, *, full: int, runs: int) -> Choice:
     """Try every option of every place, then lower places until the budget is reached; see the module's head.
 
-    full: bytes that plain autograd saves in one optimiser step; runs: how many there are to measure on.
+    options: by place, in full left out; full: bytes that plain autograd saves in one optimiser step; runs: how many there are to
+    measure on.
     """
     count = 0
 
@@ -125,14 +128,14 @@ def choose(budget: Budget, places: Sequence[str], options: Sequence[Option], mea
         gradients, sizes = zip(*(measure(run, kept) for run in range(runs)), strict=True)
         return list(gradients), max(sizes)
 
-    start = dict.fromkeys(places, IN_FULL)
+    start = dict.fromkeys(options, IN_FULL)
     exact, in_full = measured(start)
-    effects = {(place, IN_FULL): Effect(0, 0.0) for place in places}
-    for place in places:
-        for option in options:
+    effects = {(place, IN_FULL): Effect(0, 0.0) for place in options}
+    for place, ways in options.items():
+        for option in ways:
             found, saved = measured({**start, place: option})
             effects[place, option] = Effect(in_full - saved, _squared_error(fmean(map(cosine_of, found, exact))))
-    ladders = {place: _ladder({option: effects[place, option] for option in (IN_FULL, *options)}) for place in places}
+    ladders = {place: _ladder({option: effects[place, option] for option in (IN_FULL, *ways)}) for place, ways in options.items()}
     path = list(_lowered(ladders, effects))
     tried: dict[int, tuple[float, float, int]] = {}
 
@@ -162,10 +165,10 @@ def choose(budget: Budget, places: Sequence[str], options: Sequence[Option], mea
 
 
 def _ladder(effects: Mapping[Option, Effect]) -> list[Option]:
-    """From what is in full to what frees most, only options at which bytes are freed for less error than further down."""
-    kept: list[Option] = []
+    """From in full to what frees most, only options at which bytes are freed for less error than further down."""
+    kept = [IN_FULL]
     for option in sorted(effects, key=lambda one: (effects[one].error, -effects[one].freed)):
-        if kept and effects[option].freed <= effects[kept[-1]].freed:
+        if effects[option].freed <= effects[kept[-1]].freed:
             continue  # another frees as much for less
         while len(kept) > 1 and _price(effects[kept[-2]], effects[kept[-1]]) >= _price(effects[kept[-1]], effects[option]):
             kept.pop()
@@ -174,8 +177,8 @@ def _ladder(effects: Mapping[Option, Effect]) -> list[Option]:
 
 
 def _price(dear: Effect, cheap: Effect) -> float:
-    """Error added per byte freed."""
-    return (cheap.error - dear.error) / (cheap.freed - dear.freed)
+    """Error added per byte freed: 0 for what is made again and as exact, infinite for what turns the gradient round."""
+    return math.inf if math.isinf(cheap.error) else (cheap.error - dear.error) / (cheap.freed - dear.freed)
 
 
 def _lowered(ladders: Mapping[str, list[Option]], effects: Mapping[tuple[str, Option], Effect]) -> Iterator[dict[str, Option]]:

@@ -80,7 +80,8 @@ def compress(
 
     policy: may be left out with a budget.
     budget: "cosine=0.99" (with plain autograd's gradient, at least), "bytes=64MiB" or "bytes=3%" (of what plain autograd saves, at most):
-    rank and storage of each site are then found by `Compression.choose`; until it was called, nothing is projected.
+    rank and storage of each site are then found by `Compression.choose`, which also tries to make places inside a chain again; until it
+    was called, nothing is projected.
     mode: "linear" keeps Z for the input of every linear layer and touches nothing else. "block" keeps, of every module that is a
     `StagedModule`, only Z between its stages and rebuilds the rest in backward; linear layers elsewhere are treated as in "linear".
     on_miss: what the next step keeps at a site whose window missed ε: "stay", Z with the basis the rule gives it; "keep_exact", X
@@ -159,6 +160,8 @@ class Compression:
         self._inside = {*self._linears, *(self._end(name) for name in self._chains)} - self._alone.keys()
         self._sites: dict[str, StoredSite] = {}
         self._places: dict[str, int] = {}
+        self._edges: set[str] = set()  # places that are the first or the last of a chain, and places between those, seen so far
+        self._between: set[str] = set()
         self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
         self._stand_ins: dict[tuple[int, torch.dtype], Tensor] = {}
@@ -191,6 +194,14 @@ class Compression:
     def places(self) -> Mapping[str, int]:
         """Width of every place seen so far of which something is kept, with a basis or without, in the order they are met."""
         return self._places
+
+    @property
+    def inner_places(self) -> set[str]:
+        """Places seen so far in forwards that are neither the first nor the last of a chain: what a budget may have made again.
+
+        The last could be too, but what it frees is then kept by whoever reads it: the next application's first place, and the heads.
+        """
+        return self._between - self._edges
 
     @property
     def bases(self) -> list[Tensor]:
@@ -428,6 +439,8 @@ class Compression:
         integers = False
         places = [(self._names[stage.first], stage.first.in_features, stage.across, 1) for stage in stages]
         places.append((self._end(name), x.shape[-1], False, 0))
+        self._edges |= {places[0][0], places[-1][0]}
+        self._between |= {place for place, *_ in places[1:-1]}
         for place, width, across, feeds in places:
             site, storage = self._site(place, width, feeds), self.storage_for(place)
             if storage != "recomputed":  # what is made of the place before is multiplied as that is
