@@ -528,7 +528,7 @@ function siteWords(run, site, whole, stored, beside) {
   const how = keptAs(run, site, whole, stored);
   const basis = rank && option?.rank !== null ? `rank ${rank} of ${site.dim}, fidelity ${fidelityText(fidelity)}` : `width ${site.dim}, ${how === "made again" ? how : `kept ${how}`}`;
   const feeds = whole ? `${bytes(whole)} in full` : "the block's output, which plain autograd need not keep";
-  const led = option ? `chosen by the budget: ${optionWords(option)}; by itself it frees ${bytes(Math.max(0, option.freed))} and leaves a cosine of ${fixed(option.alone, 5)}`
+  const led = option ? `chosen by the budget: ${optionWords(option)}; ${option.with?.length ? `with ${option.with.map((name) => labelOf(run, name)).join(" and ")}, which read the same,` : "by itself"} it frees ${bytes(Math.max(0, option.freed))} and leaves a cosine of ${fixed(option.alone, 5)}`
     : ruled(run) ? `${run.count("grow", site.name)} times grown, ${run.count("reset", site.name)} resets` : null;
   return [`${site.name}: ${basis}`, `${feeds}; stored ${bytes(stored)}, beside it ${bytes(beside)}`, ...(led ? [led] : [])];
 }

@@ -60,7 +60,7 @@ class Chooser:
             full = exact.ledger().total.all_full_bytes
             inner = exact.inner_places
             tried = {place: (*TRIED, MADE_AGAIN) if place in inner else TRIED for place in settled[RANKS[0]]["sites"]}
-            choice = choose(self.budget, tried, measure, full=full, runs=len(self._checked))
+            choice = choose(self.budget, tried, measure, full=full, runs=len(self._checked), together=exact.shared_places)
         return choice, _composed(choice.options, settled)
 
     def cosine(self, state: Mapping[str, Any]) -> float:

@@ -19,7 +19,7 @@ from laser_studio.laser.budget import MADE_AGAIN, cosine_of
 from laser_studio.laser.chain import Formed, Stage
 from laser_studio.laser.policy import ALL_OFF
 from laser_studio.trm import TRM, Carry
-from laser_studio.trm.layers import ReasoningNet
+from laser_studio.trm.layers import WITHIN_BLOCKS, ReasoningNet
 from tests.trm.helpers import small_batch, small_model
 
 EXACT = LaserPolicy(rank="100%", min_fidelity=0)
@@ -395,6 +395,29 @@ def test_a_budget_makes_inner_places_again_and_says_what_that_leaves(mlp_t: bool
     found, saved = measured({place: option.storage for place, option in choice.options.items() if not option.rank})
     assert saved - head == choice.saved and cosine_of(found, exact) == pytest.approx(choice.cosine, abs=1e-5)
     assert choice.reached and choice.cosine >= 0.9995 and sum("made again" in line for line in str(choice).splitlines()) == 3
+
+
+@VARIANTS
+def test_what_a_budget_finds_between_few_bits_is_no_worse_than_what_is_set_by_hand(mlp_t: bool) -> None:
+    """Of many applications what enters and what leaves free nothing by themselves: each is kept for the other, and for the head."""
+    model = small_model(mlp_t=mlp_t, L_cycles=14)
+    carry = model.initial_carry(small_batch(32))
+    runs = [budget_run(model, carry, seed) for seed in range(2)]
+    choice = compress(model, budget="cosine=0.99").choose(runs)
+    first = next(iter(choice.options))
+    assert [set(group) for group in choice.together] == [{first, "net.output", "lm_head"}]
+    assert len({choice.options[place] for place in choice.together[0]}) == 1
+    by_hand = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", **dict.fromkeys([WITHIN_BLOCKS], "recomputed")})
+    with by_hand:
+        runs[-1]()
+    assert choice.reached and 0 < choice.saved <= by_hand.ledger().total.all_saved_bytes
+    alone = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "exact", first: "int8"})
+    in_full = compress(model, LaserPolicy(sites=ALL_OFF))
+    for one in (alone, in_full):
+        with one:
+            runs[-1]()
+    assert alone.ledger().total.all_saved_bytes > in_full.ledger().total.all_saved_bytes
+    assert [set(group) for group in in_full.shared_places] == [{first, "net.output", "lm_head"}]
 
 
 def test_a_choice_that_makes_places_again_goes_on_from_its_state_and_is_held() -> None:

@@ -140,6 +140,45 @@ def test_what_is_made_again_comes_first_and_stays_where_others_are_taken_back(ag
     assert chosen("bytes=4%").options == {"a": OPTIONS[2], "b": MADE_AGAIN}
 
 
+def test_a_place_is_kept_in_few_bits_where_what_it_would_pass_on_costs_more() -> None:
+    sizes = {IN_FULL: 1000, OPTIONS[0]: 250, OPTIONS[1]: 140, MADE_AGAIN: 0}
+    errors = {("a", OPTIONS[0]): 8e-3, ("a", OPTIONS[1]): 0.1, ("b", OPTIONS[0]): 1e-3, ("b", OPTIONS[1]): 9e-3}
+
+    def measure(run: int, kept: Mapping[str, Option]) -> tuple[Tensor, int]:
+        passed_on = 4 if kept["b"] == MADE_AGAIN else 1
+        error = passed_on * errors.get(("a", kept["a"]), 0.0) + errors.get(("b", kept["b"]), 0.0)
+        return torch.tensor([1.0, error**0.5], dtype=torch.float64), sizes[kept["a"]] + sizes[kept["b"]]
+
+    ways = {"a": OPTIONS[:2], "b": [*OPTIONS[:2], MADE_AGAIN]}
+    choice = choose(Budget.read("cosine=0.99"), ways, measure, full=2000, runs=1)
+    assert choice.reached and choice.options == {"a": OPTIONS[0], "b": OPTIONS[1]} and choice.saved == 390
+    choice = choose(Budget.read("bytes=30%"), ways, measure, full=2000, runs=1)  # at as few bytes the nearest gradient
+    assert choice.reached and choice.options == {"a": OPTIONS[0], "b": OPTIONS[0]} and choice.saved == 500
+    choice = choose(Budget.read("bytes=8%"), ways, measure, full=2000, runs=1)  # too few for anything else
+    assert choice.reached and choice.options == {"a": OPTIONS[1], "b": MADE_AGAIN}
+
+
+def test_places_that_share_what_they_keep_are_lowered_together() -> None:
+    """Each of two alone keeps a second copy of what the other keeps."""
+    sizes = {IN_FULL: 1000, OPTIONS[0]: 250, OPTIONS[1]: 140, OPTIONS[2]: 70}
+
+    def measure(run: int, kept: Mapping[str, Option]) -> tuple[Tensor, int]:
+        error = sum({OPTIONS[0]: 1e-4, OPTIONS[1]: 4e-3}.get(kept[place], 0.0) for place in "ac")
+        shared = sizes[kept["a"]] if kept["a"] == kept["c"] else sizes[kept["a"]] + sizes[kept["c"]]
+        return torch.tensor([1.0, error**0.5], dtype=torch.float64), shared + sizes[kept["b"]]
+
+    places, full = dict.fromkeys("abc", OPTIONS[:2]), 2000
+    apart = choose(Budget.read("cosine=0.999"), places, measure, full=full, runs=1)
+    assert apart.effects["a", OPTIONS[0]].freed < 0 and apart.options["a"] == apart.options["c"] == IN_FULL
+    choice = choose(Budget.read("cosine=0.999"), places, measure, full=full, runs=1, together=[{"c", "a"}])
+    assert choice.reached and list(choice.options) == ["a", "b", "c"] and choice.saved == 250 + 140 < apart.saved
+    assert choice.options == {"a": OPTIONS[0], "b": OPTIONS[1], "c": OPTIONS[0]}
+    alone = choice.effects["a", OPTIONS[0]]
+    assert alone == choice.effects["c", OPTIONS[0]] and alone.freed == 750 and alone.error == pytest.approx(2e-4)
+    assert (choice.beside("a"), choice.beside("b"), choice.beside("c")) == (["c"], [], ["a"]) and choice.alone("c") == choice.alone("a")
+    assert str(choice).splitlines()[-1].split() == ["c", "whole,", "int8", "with", "a"] and choice.runs < apart.runs
+
+
 def test_options_that_turn_the_gradient_round_come_last() -> None:
     sizes = {IN_FULL: 1000, OPTIONS[0]: 250, OPTIONS[1]: 140, OPTIONS[2]: 70}
 
