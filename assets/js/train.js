@@ -512,17 +512,23 @@ function keptAs(run, site, whole, stored) {
   const option = run.choice?.options[site.name], rank = option && option.rank === null ? null : run.track(`rank:${site.name}`).newest;
   const bits = IN_BITS[option?.storage ?? run.laser?.storage] ?? "";
   if (rank) return `rank ${rank}${bits}`;
-  if (run.laser?.blocks && whole && !stored) return "made again";
+  if (option?.storage === "recomputed" || (run.laser?.blocks && whole && !stored)) return "made again";
   return stored === whole || rank === 0 || !bits || (run.laser?.budget && !run.choice) ? "in full" : `whole${bits}`;
+}
+
+function optionWords({ rank, storage }) {
+  if (storage === "recomputed") return "made again in backward";
+  return `${rank === null ? "no basis" : `rank ${rank} of the width`}${IN_BITS[storage] || " · in full"}`;
 }
 
 function siteWords(run, site, whole, stored, beside) {
   const rank = run.track(`rank:${site.name}`).newest, fidelity = run.track(`fidelity:${site.name}`).newest;
   if (!site.dim) return `${site.name}: ${bytes(whole)} in full; rebuilt in backward, nothing is stored of it`;
   const option = run.choice?.options[site.name];
-  const basis = rank && option?.rank !== null ? `rank ${rank} of ${site.dim}, fidelity ${fidelityText(fidelity)}` : `width ${site.dim}, kept ${keptAs(run, site, whole, stored)}`;
+  const how = keptAs(run, site, whole, stored);
+  const basis = rank && option?.rank !== null ? `rank ${rank} of ${site.dim}, fidelity ${fidelityText(fidelity)}` : `width ${site.dim}, ${how === "made again" ? how : `kept ${how}`}`;
   const feeds = whole ? `${bytes(whole)} in full` : "the block's output, which plain autograd need not keep";
-  const led = option ? `chosen by the budget: ${option.rank === null ? "no basis" : `rank ${option.rank} of the width`}${IN_BITS[option.storage] || " · in full"}; by itself it frees ${bytes(Math.max(0, option.freed))} and leaves a cosine of ${fixed(option.alone, 5)}`
+  const led = option ? `chosen by the budget: ${optionWords(option)}; ${option.with?.length ? `with ${option.with.map((name) => labelOf(run, name)).join(" and ")}, which read the same,` : "by itself"} it frees ${bytes(Math.max(0, option.freed))} and leaves a cosine of ${fixed(option.alone, 5)}`
     : ruled(run) ? `${run.count("grow", site.name)} times grown, ${run.count("reset", site.name)} resets` : null;
   return [`${site.name}: ${basis}`, `${feeds}; stored ${bytes(stored)}, beside it ${bytes(beside)}`, ...(led ? [led] : [])];
 }

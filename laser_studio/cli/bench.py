@@ -130,16 +130,20 @@ def bench_training(
 def bench_peak(
     variant: Annotated[list[str] | None, typer.Option(help="attention, mixer; default both.")] = None,
     storage: Annotated[str, typer.Option(help="Of the compressed step: exact, int8 or int4.")] = "int8",
-    rank: Annotated[list[str] | None, typer.Option(help='Such as "25%"; default: places kept whole, and 25%.')] = None,
+    rank: Annotated[
+        list[str] | None,
+        typer.Option(help='"" for places kept whole, blocks for only those between blocks, or such as "25%"; default: all three.'),
+    ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Puzzles of 97 tokens at hidden 128: 96 keep about 1.6 GB.")] = 96,
 ) -> None:
     """Resident memory of one optimiser step, plain and compressed, each in a process of its own, beside what the ledger says. Linux."""
-    from laser_studio.lab.peak import check_peak
+    from laser_studio.lab.peak import BLOCKS, WHOLE, check_peak
 
     for each in variant or ("attention", "mixer"):
-        for one in rank or ("", "25%"):
+        for one in rank or (WHOLE, BLOCKS, "25%"):
             found = check_peak(variant=each, batch=batch, storage=storage, rank=one)
-            typer.echo(f"{each}, {f'rank {one}' if one else 'whole'}, {storage}, batch {batch}, CPU\n{found}")
+            what = {WHOLE: "whole", BLOCKS: "whole, between blocks only"}.get(one, f"rank {one}")
+            typer.echo(f"{each}, {what}, {storage}, batch {batch}, CPU\n{found}")
 
 
 @app.command("record-streams")

@@ -139,7 +139,13 @@ class PairedStep:
         told: dict[str, Any] = {"cosine": held.cosine, "seconds": held.seconds}
         if choice is not None:
             options = {
-                place: {"rank": one.rank, "storage": one.storage, "freed": choice.effects[place, one].freed, "alone": choice.alone(place)}
+                place: {
+                    "rank": one.rank,
+                    "storage": one.storage,
+                    "freed": choice.effects[place, one].freed,
+                    "alone": choice.alone(place),
+                    "with": choice.beside(place),
+                }
                 for place, one in choice.options.items()
             }
             reached = {"asked": str(choice.budget), "reached": choice.reached, "mean": choice.cosine, "worst": choice.worst}

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
+from typing import Any
 
 from laser_studio.errors import TrainingError
 
 MIB = 2**20
+WHOLE, BLOCKS = "", "blocks"  # in place of a rank, where nothing is projected
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,10 @@ class PeakCheck:
 def check_peak(*, variant: str = "attention", batch: int = 96, storage: str = "int8", rank: str = "") -> PeakCheck:
     """Measure at hidden 128, 97 tokens, 7 net applications with gradient, fp32, on the CPU: 96 puzzles are about 1 GB of activations.
 
-    rank: "" for places kept whole. Linux only: the peak is read from the kernel. Raises `TrainingError` where a process fails.
+    rank: of the bases; `WHOLE` for places kept whole, `BLOCKS` for those between blocks only. Linux only: the peak is read from the
+    kernel. Raises `TrainingError` where a process fails.
     """
-    return PeakCheck(_in_a_process(variant, batch, "plain", rank), _in_a_process(variant, batch, storage, rank))
+    return PeakCheck(_in_a_process(variant, batch, "plain", WHOLE), _in_a_process(variant, batch, storage, rank))
 
 
 def _in_a_process(variant: str, batch: int, storage: str, rank: str) -> Peak:
@@ -84,6 +87,7 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
 
     from laser_studio.lab.losses import supervision_loss
     from laser_studio.lab.tasks import get_task
+    from laser_studio.lab.train import per_block
     from laser_studio.laser import LaserPolicy, compress
     from laser_studio.laser.ledger import SavedMeter
     from laser_studio.laser.policy import ALL_OFF
@@ -102,8 +106,9 @@ def _measure(variant: str, batch: int, storage: str, rank: str) -> Peak:
     )
     model = TRM(config, seed=0).eval()
     task = get_task("sudoku-9x9")
-    policy = LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0) if rank else LaserPolicy(sites=ALL_OFF)
-    laser = None if storage == "plain" else compress(model, policy, storage=storage)  # type: ignore[arg-type]
+    policy = LaserPolicy(sites=ALL_OFF) if rank in (WHOLE, BLOCKS) else LaserPolicy(rank=rank, max_rank=rank, min_fidelity=0)
+    kept: Any = per_block(storage) if rank == BLOCKS else storage  # type: ignore[arg-type]  # checked there
+    laser = None if storage == "plain" else compress(model, policy, storage=kept)
 
     held: list[int] = []
 

@@ -96,7 +96,9 @@ class LaserSettings:
     products: Literal["auto", "float", "int8"] = setting(
         default="auto", help="Arithmetic on what is kept in few bits; auto: int8 where the device is faster so."
     )
-    whole: bool = setting(default=False, help="No bases: keep the places between stages whole, in `storage`; for mode block.")
+    whole: bool = setting(
+        default=False, help="No bases: keep the places between stages whole, in `storage`; for mode block, without a budget."
+    )
     blocks: bool = setting(
         default=False, help="Keep nothing within a block, make it again from what entered the block; for mode block, without a budget."
     )
@@ -111,7 +113,13 @@ class LaserSettings:
 
     def __post_init__(self) -> None:
         self.policy()  # so that a rank that cannot be read is refused before anything is trained
-        if self.whole and self.mode == "linear" and not self.budget:
+        for name in ("whole", "blocks"):
+            if self.budget and getattr(self, name):
+                raise TrainingError(
+                    f"laser.{name} says how places are kept, and laser.budget ({self.budget:.40}) finds that by itself: "
+                    'leave one of them out (`study` has a budget unless told --budget "")'
+                )
+        if self.whole and self.mode == "linear":
             raise TrainingError('laser.whole keeps the places between the stages of mode "block", and mode "linear" has none: change one')
         if self.blocks and self.mode == "linear":
             raise TrainingError('laser.blocks makes places of mode "block" again, and mode "linear" has none: change one')

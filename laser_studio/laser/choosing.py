@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from laser_studio.errors import CompressionError
-from laser_studio.laser.budget import Budget, Choice, Option, Run, choose, cosine_of
+from laser_studio.laser.budget import MADE_AGAIN, Budget, Choice, Option, Run, choose, cosine_of
 from laser_studio.laser.policy import ALL_OFF, LaserPolicy
 
 if TYPE_CHECKING:
     from laser_studio.laser.compress import Compression
 
 RANKS = ("50%", "25%", "12.5%")  # that are tried
-TRIED = (Option(None, "int8"), Option(None, "int4"), *(Option(rank, "int8") for rank in RANKS))
+TRIED = (Option(None, "int8"), Option(None, "int4"), *(Option(rank, "int8") for rank in RANKS))  # at every place
 
 
 class Chooser:
@@ -58,8 +58,9 @@ class Chooser:
             exact = self._another(self._policy, self.budget)
             self._gradient(exact, self._checked[0])
             full = exact.ledger().total.all_full_bytes
-            places = list(settled[RANKS[0]]["sites"])
-            choice = choose(self.budget, places, TRIED, measure, full=full, runs=len(self._checked))
+            inner = exact.inner_places
+            tried = {place: (*TRIED, MADE_AGAIN) if place in inner else TRIED for place in settled[RANKS[0]]["sites"]}
+            choice = choose(self.budget, tried, measure, full=full, runs=len(self._checked), together=exact.shared_places)
         return choice, _composed(choice.options, settled)
 
     def cosine(self, state: Mapping[str, Any]) -> float:

@@ -80,7 +80,8 @@ def compress(
 
     policy: may be left out with a budget.
     budget: "cosine=0.99" (with plain autograd's gradient, at least), "bytes=64MiB" or "bytes=3%" (of what plain autograd saves, at most):
-    rank and storage of each site are then found by `Compression.choose`; until it was called, nothing is projected.
+    rank and storage of each site are then found by `Compression.choose`, which also tries to make places inside a chain again; until it
+    was called, nothing is projected.
     mode: "linear" keeps Z for the input of every linear layer and touches nothing else. "block" keeps, of every module that is a
     `StagedModule`, only Z between its stages and rebuilds the rest in backward; linear layers elsewhere are treated as in "linear".
     on_miss: what the next step keeps at a site whose window missed ε: "stay", Z with the basis the rule gives it; "keep_exact", X
@@ -159,11 +160,14 @@ class Compression:
         self._inside = {*self._linears, *(self._end(name) for name in self._chains)} - self._alone.keys()
         self._sites: dict[str, StoredSite] = {}
         self._places: dict[str, int] = {}
+        self._edges: set[str] = set()  # places that are the first or the last of a chain, and places between those, seen so far
+        self._between: set[str] = set()
         self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
         self._stand_ins: dict[tuple[int, torch.dtype], Tensor] = {}
-        # Tensors kept whole: their version, in which storage, and what is kept, which others may share.
+        # Tensors kept whole: their version, in which storage, what is kept, which others may share, and by which place.
         self._ends: Any = WeakIdKeyDictionary()
+        self._shares: dict[str, set[str]] = {}  # places that read what another keeps: whose, seen so far
         self._formed: WeakValueDictionary[str, Formed] = WeakValueDictionary()  # alive while a graph is that may need it
         self._steps = 0
         self._seconds = [0.0, 0.0]
@@ -191,6 +195,26 @@ class Compression:
     def places(self) -> Mapping[str, int]:
         """Width of every place seen so far of which something is kept, with a basis or without, in the order they are met."""
         return self._places
+
+    @property
+    def inner_places(self) -> set[str]:
+        """Places seen so far in forwards that are neither the first nor the last of a chain: what a budget may have made again.
+
+        The last could be too, but what it frees is then kept by whoever reads it: the next application's first place, and the heads.
+        """
+        return self._between - self._edges
+
+    @property
+    def shared_places(self) -> list[set[str]]:
+        """Places seen so far of which, whole and in one storage, one thing is kept: a chain's output, what reads it next, the heads."""
+        groups: list[set[str]] = []
+        for place, others in self._shares.items():
+            joined = {place, *others}
+            for group in [one for one in groups if one & joined]:
+                groups.remove(group)
+                joined |= group
+            groups.append(joined)
+        return [group for group in groups if len(group) > 1]
 
     @property
     def bases(self) -> list[Tensor]:
@@ -374,7 +398,7 @@ class Compression:
 
     def _whole_product(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Of a layer that is switched off: its input is kept as it is, or as a chain has kept it already."""
-        piece = self._kept_already(x, self.storage_for(name))
+        piece = self._kept_already(name, x, self.storage_for(name))
         shares = piece is not None and piece.scale is not None and _product_dtype(x) is None
         if self._chains:  # one of the places to choose among; in mode "linear" a layer switched off is none of LASER's
             self._places.setdefault(name, x.shape[-1])
@@ -386,9 +410,11 @@ class Compression:
         with Saving(self.books.meter, CHAIN):
             return functions.linear_whole(x, weight, bias, piece.values, piece.scale)
 
-    def _kept_already(self, x: Tensor, storage: Storage) -> Piece | None:
-        """What a chain keeps of x, if it keeps it in that storage."""
-        how, piece = self._ends.get(x, (None, None))
+    def _kept_already(self, reader: str, x: Tensor, storage: Storage) -> Piece | None:
+        """What a chain keeps of x, which a place reads, if it keeps it in that storage."""
+        how, piece, keeper = self._ends.get(x, (None, None, None))
+        if keeper is not None:
+            self._shares.setdefault(reader, set()).add(keeper)
         return piece if how == (x._version, storage) else None
 
     def _product(self, site: StoredSite, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -428,6 +454,8 @@ class Compression:
         integers = False
         places = [(self._names[stage.first], stage.first.in_features, stage.across, 1) for stage in stages]
         places.append((self._end(name), x.shape[-1], False, 0))
+        self._edges |= {places[0][0], places[-1][0]}
+        self._between |= {place for place, *_ in places[1:-1]}
         for place, width, across, feeds in places:
             site, storage = self._site(place, width, feeds), self.storage_for(place)
             if storage != "recomputed":  # what is made of the place before is multiplied as that is
@@ -449,7 +477,7 @@ class Compression:
             self.books.note_stage(self._names[last], last.in_features, rows, x.itemsize, keeps_norm=after.storage != "recomputed")
         out, piece = chain(x, stages, boundaries, weights, dtype)
         if piece is not None:
-            self._ends[out] = (out._version, boundaries[-1].storage), piece
+            self._ends[out] = (out._version, boundaries[-1].storage), piece, self._end(name)
         return out
 
     @staticmethod
@@ -463,13 +491,14 @@ class Compression:
         if storage == "recomputed":
             raise CompressionError(f"{name} reads what enters: there is nothing before it to make that of again, so that it is kept")
         alike = all(part.shape == x.shape and part.dtype == x.dtype for part in parts)
-        if name in self._sites or not alike or (len(parts) > 1 and all(self._kept_already(part, storage) is None for part in parts)):
+        known = [self._kept_already(name, part, storage) for part in parts]
+        if name in self._sites or not alike or (len(parts) > 1 and all(piece is None for piece in known)):
             return boundary
         kept, new = [], 0
-        for part in parts:
-            if (piece := self._kept_already(part, storage)) is None:
+        for part, piece in zip(parts, known, strict=True):
+            if piece is None:
                 piece = kept_whole(part, storage, boundary.integers)
-                self._ends[part] = (part._version, storage), piece
+                self._ends[part] = (part._version, storage), piece, name
                 new += piece.nbytes
             kept.append(piece)
         self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, boundary.integers))  # in place of what was noted

@@ -230,10 +230,15 @@ def test_whole_places_in_four_bits_and_what_a_budget_chose(open_page: Callable[.
     for name, one in choice["options"].items():
         how = f"rank {low[f'rank:{name}'][-1]:.0f}" if one["rank"] is not None else "whole"
         full = one["rank"] is None and one["storage"] == "exact"
-        assert shown[labels[name]][0] == ("in full" if full else how + bits[one["storage"]]), name
+        again = one["storage"] == "recomputed"
+        assert shown[labels[name]][0] == ("made again" if again else "in full" if full else how + bits[one["storage"]]), name
+        assert not again or low[f"kept:{name}"][-1] == 0, name
     assert any("bits" in how for how, _ in shown.values())
-    page.hover("#train-sites .memory-row >> nth=1")
-    expect(page.locator("#tip")).to_contain_text("chosen by the budget")
+    made_again = [labels[name] for name, one in choice["options"].items() if one["storage"] == "recomputed"]
+    assert "L0 gate·up" in made_again
+    page.locator("#train-sites .memory-row", has_text=made_again[0]).first.hover()
+    expect(page.locator("#tip")).to_contain_text("made again")
+    expect(page.locator("#tip")).to_contain_text("chosen by the budget: made again in backward; by itself it frees")
     page.reload()
     page.wait_for_selector("#train-page[data-ready]")
     expect(page.locator("#train-choice")).to_have_text(said)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from laser_studio.errors import CompressionError
 from laser_studio.laser import Compression, LaserPolicy, compress
-from laser_studio.laser.chain import Formed
+from laser_studio.laser.budget import MADE_AGAIN, cosine_of
+from laser_studio.laser.chain import Formed, Stage
+from laser_studio.laser.policy import ALL_OFF
 from laser_studio.trm import TRM, Carry
+from laser_studio.trm.layers import WITHIN_BLOCKS, ReasoningNet
 from tests.trm.helpers import small_batch, small_model
 
 EXACT = LaserPolicy(rank="100%", min_fidelity=0)
@@ -346,6 +350,127 @@ def test_casts_of_weights_are_made_once_in_a_backward(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Formed, "cast", counted)
     supervision_step(model, carry, laser)
     assert len(made) == len(set(made)) == 4 * model.config.L_layers  # two layers of each of two stages
+
+
+def budget_run(model: TRM, carry: Carry, seed: int) -> Callable[[], object]:
+    batch = small_batch(32, seed=seed)
+    labels = torch.arange(32 * batch["inputs"].shape[1]).view(32, -1) % 7
+
+    def run() -> object:
+        _, out = model(carry, batch)
+        return F.cross_entropy(out.logits.float().flatten(0, 1), labels.flatten()).backward()
+
+    return run
+
+
+@VARIANTS
+def test_a_budget_makes_inner_places_again_and_says_what_that_leaves(mlp_t: bool) -> None:
+    model = small_model(mlp_t=mlp_t, L_cycles=4)
+    carry = model.initial_carry(small_batch(32))
+    runs = [budget_run(model, carry, seed) for seed in range(3)]
+    laser = compress(model, budget="cosine=0.9995")
+    choice = laser.choose(runs, checked=1)
+    inner = {name for name in choice.options if name.startswith("net.") and name not in (next(iter(choice.options)), "net.output")}
+    assert len(inner) == 3 and {place for place, option in choice.effects if option == MADE_AGAIN} == inner
+
+    def measured(storage: dict[str, Any] | None) -> tuple[Tensor, int]:
+        """Of a compression whose storage is given by hand, nothing projected; of plain autograd with None."""
+        by_hand = None if storage is None else compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "exact", **storage})
+        model.zero_grad()
+        with by_hand or nullcontext():
+            runs[-1]()
+        gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+        return gradient, 0 if by_hand is None else by_hand.ledger().total.all_saved_bytes
+
+    assert not laser.inner_places, "nothing was seen by it yet"
+    (exact, _), (_, in_full) = measured(None), measured({})
+    for place in inner:
+        found, saved = measured({place: "recomputed"})
+        effect = choice.effects[place, MADE_AGAIN]
+        assert effect.freed == in_full - saved > 0 and effect.error < 1e-9 and cosine_of(found, exact) == pytest.approx(1, abs=1e-9)
+        assert choice.options[place] == MADE_AGAIN and choice.alone(place) == pytest.approx(1)
+    # One head of a few rows has a basis and is by itself worth nothing; all else can be said by hand.
+    assert [place for place, option in choice.options.items() if option.rank] == ["q_head"] and choice.alone("q_head") > 1 - 1e-6
+    head = choice.effects["q_head", choice.options["q_head"]].freed
+    found, saved = measured({place: option.storage for place, option in choice.options.items() if not option.rank})
+    assert saved - head == choice.saved and cosine_of(found, exact) == pytest.approx(choice.cosine, abs=1e-5)
+    assert choice.reached and choice.cosine >= 0.9995 and sum("made again" in line for line in str(choice).splitlines()) == 3
+
+
+@VARIANTS
+def test_what_a_budget_finds_between_few_bits_is_no_worse_than_what_is_set_by_hand(mlp_t: bool) -> None:
+    """Of many applications what enters and what leaves free nothing by themselves: each is kept for the other, and for the head."""
+    model = small_model(mlp_t=mlp_t, L_cycles=14)
+    carry = model.initial_carry(small_batch(32))
+    runs = [budget_run(model, carry, seed) for seed in range(2)]
+    choice = compress(model, budget="cosine=0.99").choose(runs)
+    first = next(iter(choice.options))
+    assert [set(group) for group in choice.together] == [{first, "net.output", "lm_head"}]
+    assert len({choice.options[place] for place in choice.together[0]}) == 1
+    by_hand = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", **dict.fromkeys([WITHIN_BLOCKS], "recomputed")})
+    with by_hand:
+        runs[-1]()
+    assert choice.reached and 0 < choice.saved <= by_hand.ledger().total.all_saved_bytes
+    alone = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "exact", first: "int8"})
+    in_full = compress(model, LaserPolicy(sites=ALL_OFF))
+    for one in (alone, in_full):
+        with one:
+            runs[-1]()
+    assert alone.ledger().total.all_saved_bytes > in_full.ledger().total.all_saved_bytes
+    assert [set(group) for group in in_full.shared_places] == [{first, "net.output", "lm_head"}]
+
+
+def test_a_choice_that_makes_places_again_goes_on_from_its_state_and_is_held() -> None:
+    model = small_model(L_cycles=3)
+    carry = model.initial_carry(small_batch(32))
+    runs = [budget_run(model, carry, seed) for seed in range(2)]
+    laser = compress(model, budget="cosine=0.9995")
+    assert laser.hold(runs)[1] is not None
+    other = compress(model, budget="cosine=0.9995")
+    other.load_state_dict(laser.state_dict())
+    gradients = []
+    for one in (laser, other):
+        model.zero_grad()
+        with one:
+            runs[1]()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+        lines = one.ledger().sites
+        assert len(one.inner_places) == 3 and all(lines[place].stored_bytes == lines[place].basis_bytes == 0 for place in one.inner_places)
+        assert all(lines[place].full_bytes > 0 for place in one.inner_places)
+        one.step()
+    assert torch.equal(*gradients) and other.chosen == laser.chosen
+    assert other.hold(runs)[1] is None
+    # In four bits they are poor to be made again of: it is chosen anew, and they are made again of something better.
+    poor = {place: [None, "recomputed" if place in other.inner_places else "int4"] for place in other.chosen or {}}
+    other.load_state_dict(other.state_dict() | {"chosen": poor})
+    cosine, again = other.hold(runs)
+    assert cosine < 0.9995 and again is not None and again.cosine >= 0.9995
+    assert {place for place, option in again.options.items() if option == MADE_AGAIN} == other.inner_places
+    # What older versions chose knows of no place made again, and goes on as it is.
+    older = {place: [None, "int8"] for place in other.chosen or {}}
+    other.load_state_dict(other.state_dict() | {"chosen": older})
+    assert other.hold(runs)[1] is None and MADE_AGAIN not in (other.chosen or {}).values()
+
+
+def test_a_first_place_that_a_chain_comes_to_again_is_not_made_again() -> None:
+    class Twice(nn.Module):
+        """The stages of a TRM's net, two times over."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = cast(ReasoningNet, small_model().net)
+
+        def residual_stages(self, x: Tensor) -> tuple[tuple[Tensor, ...], Sequence[Stage]]:
+            entering, stages = self.net.residual_stages(x, None, None)
+            return entering, [*stages, *stages]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return cast(Tensor, self.net(self.net(x, None, None), None, None))
+
+    model, x = Twice(), torch.randn(8, 14, 32, generator=torch.Generator().manual_seed(5))
+    choice = compress(model, budget="cosine=0.999").choose([lambda: model(x).pow(3).mean().backward()] * 2)
+    assert choice.reached and len({place for place, option in choice.effects if option == MADE_AGAIN}) == 3
+    assert choice.options["net.layers.0.self_attn.qkv_proj"] != MADE_AGAIN
 
 
 def test_a_choice_without_any_basis_is_measured_again_and_left_where_it_misses() -> None:

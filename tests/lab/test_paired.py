@@ -285,6 +285,7 @@ def test_a_budget_is_told_when_it_is_measured_and_the_run_is_that_of_the_command
     in_force = {name: (option.rank, option.storage) for name, option in (alone.laser.chosen or {}).items()}
     assert {name: (one["rank"], one["storage"]) for name, one in chosen["options"].items()} == in_force
     assert set(chosen["options"]) == set(both.sites), "every place is told of"
+    assert {"net.output", "lm_head"} == set(chosen["options"][next(iter(chosen["options"]))]["with"]), "what enters is what left before"
     assert chosen["reached"] and chosen["mean"] >= 0.98 and chosen["asked"] == "cosine ≥ 0.98"
     with pytest.raises(TrainingError, match=r"budget.*do not count"):
         both.set_policy(min_fidelity=0.9)

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from laser_studio.errors import TrainingError
-from laser_studio.lab.peak import check_peak
+from laser_studio.lab.peak import BLOCKS, WHOLE, check_peak
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's own count of peak memory is read")
-@pytest.mark.parametrize(("variant", "rank"), [("attention", "25%"), ("mixer", "")])
+@pytest.mark.parametrize(("variant", "rank"), [("attention", "25%"), ("mixer", WHOLE), ("attention", BLOCKS), ("mixer", BLOCKS)])
 def test_the_ledger_agrees_with_resident_memory(variant: str, rank: str) -> None:
     found = check_peak(variant=variant, batch=36, rank=rank)
     assert found.plain.saved > 500 * 2**20

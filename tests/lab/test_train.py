@@ -386,6 +386,24 @@ def test_the_report_of_a_run_with_laser_says_what_compression_did_and_how_often_
     assert f"misses {rates['misses']:.1f}, growths " in line and line.endswith(f"resets {rates['resets']:.1f}")
 
 
+@pytest.mark.parametrize("name", ["whole", "blocks"])
+def test_a_budget_and_a_way_to_keep_places_exclude_each_other(name: str, tmp_path: Path) -> None:
+    wanted = rf"laser\.{name} .* laser\.budget \(cosine=0\.99\) .*leave one of them out"
+    with pytest.raises(TrainingError, match=wanted):
+        LaserSettings(enabled=True, budget="cosine=0.99", mode="linear", **{name: True})  # type: ignore[arg-type]
+    with pytest.raises(TrainingError, match=wanted):
+        get_recipe("sudoku-4x4", changes=[f"laser.{name}=true", "laser.budget=cosine=0.99"])
+    file = tmp_path / "recipe.yaml"
+    file.write_text(f"laser: {{{name}: true, budget: cosine=0.99}}")
+    for command in (["train", "--budget", "cosine=0.99", "--set"], ["study", "--set"], ["train", "--config", str(file), "--set"]):
+        first, *options = command
+        said = CliRunner().invoke(app, [first, "sudoku-4x4", *options, f"laser.{name}=true", "--out", str(tmp_path / "run")])
+        assert said.exit_code and re.search(wanted, str(said.exception)), said.output
+    assert '--budget ""' in str(said.exception) and not (tmp_path / "run").exists()
+    apart = get_recipe("sudoku-4x4", changes=["laser.enabled=true", "laser.budget=cosine=0.99"]).laser
+    assert apart.budget and not get_recipe("sudoku-4x4", file=file, changes=['laser.budget=""']).laser.budget
+
+
 def test_blocks_can_be_kept_without_what_is_within() -> None:
     within = LaserSettings(enabled=True, whole=True, storage="int8", blocks=True)
     saved = []

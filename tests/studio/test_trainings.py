@@ -398,6 +398,9 @@ def test_controls_are_those_of_the_engine() -> None:
                 assert getattr(told, name) == value
             assert (told.whole, told.blocks) == (plan.keeps in ("whole", "blocks"), plan.keeps == "blocks")
             assert bool(told.budget) == (plan.keeps == "budget")
+    for keeps, budget in itertools.product(PLAN_CHOICES["keeps"], PLAN_CHOICES["budget"]):  # a hidden control of the page says nothing
+        told = LaserSettings(enabled=True, **LaserPlan(keeps=keeps, budget=budget).changes())
+        assert told.budget.startswith(budget if keeps == "budget" else "") and (not told.budget or not (told.whole or told.blocks))
     for name, asked in (("mode", "mode"), ("storage", "storage"), ("products", "products"), ("on_miss", "on_miss")):
         assert PLAN[name].default == engine[asked].default and set(PLAN_CHOICES[name]) == set(
             get_args(get_type_hints(LaserSettings)[asked])
