@@ -190,13 +190,13 @@ def choose(
             reached, worse = whole(path[step])[2] <= limit, MARGIN * _squared_error(whole(path[step])[0]) > errors[step]
         return _Whole(path[step], barred, *whole(path[step]), reached, worse)
 
-    def rank(found: _Whole) -> tuple[bool, float]:
+    def standing(found: _Whole) -> tuple[bool, float]:
         return not found.reached, found.saved if budget.cosine is not None or not found.reached else -found.cosine
 
     best = lowered(frozenset())
     while best.worse and (again := [place for place, option in best.kept.items() if option == MADE_AGAIN]):
-        better = min((lowered(best.barred | {place}) for place in again), key=rank)
-        if rank(better) >= rank(best):
+        better = min((lowered(best.barred | {place}) for place in again), key=standing)
+        if standing(better) >= standing(best):
             break
         best = better
     effects |= {(place, option): effects[first, option] for place, first in follows.items() for option in (IN_FULL, *options[first])}
