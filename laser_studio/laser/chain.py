@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import islice
 from typing import Any, Protocol
 
@@ -230,9 +229,9 @@ class _Chain(torch.autograd.Function):
         sums: list[Tensor | None] = [None] * (2 * count)
         wanted = ctx.needs_input_grad[6 + 2 * count :]
 
-        def add(place: int, product: Callable[[], Tensor]) -> None:
+        def add(place: int, left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, integers: bool) -> None:
             if wanted[place]:
-                sums[place] = product() if (so_far := sums[place]) is None else so_far.add_(product())
+                sums[place] = _outer(left, right, codes, integers, sums[place])
 
         with plain_arithmetic(gradient):
             end = count
@@ -372,13 +371,13 @@ class _Rebuilt:
     deviation: Tensor | None = None
 
 
-Add = Callable[[int, Callable[[], Tensor]], None]
+Add = Callable[[int, Tensor, Tensor | None, tuple[Tensor, Tensor] | None, bool], None]
 
 
 def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add) -> Tensor:
     """The gradient at what enters the first of `run`, from that at what the last gives; between them nothing was kept.
 
-    add: told the gradients of weights, of first layers under the numbers of their stages, of last ones behind those.
+    add: given what `_outer` makes gradients of weights of, of first layers under the numbers of their stages, of last ones behind those.
     """
     rebuilt: list[_Rebuilt] = []
     x: Tensor | None = None
@@ -398,8 +397,8 @@ def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | 
         residual = _norm_backward(_turn(gradient, across), _turn(out, across), held)
         narrow = residual.to(replay.products)  # another dtype than the residual's only under autocast
         inner = now.pull(narrow @ replay.last)
-        add(count + replay.number, partial(_outer, narrow, now.between, None, replay.before.boundary.integers))
-        add(replay.number, partial(_outer, inner, now.rows, now.codes, replay.before.boundary.integers))
+        add(count + replay.number, narrow, now.between, None, replay.before.boundary.integers)
+        add(replay.number, inner, now.rows, now.codes, replay.before.boundary.integers)
         gradient = _turn((inner @ replay.first).to(residual.dtype).add_(residual), across)
     return gradient
 
@@ -452,10 +451,11 @@ def _norm_backward(gradient: Tensor, out: Tensor, deviation: Tensor) -> Tensor:
     return torch.addcmul(wide, out, along, value=-1).mul_(deviation).to(gradient.dtype)
 
 
-def _outer(left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, integers: bool) -> Tensor:
-    """leftᵀ·right, or with the codes in place of right; in eight bits if `integers`, then in fp32."""
+def _outer(left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, integers: bool, onto: Tensor | None) -> Tensor:
+    """leftᵀ·right, or with the codes in place of right; in eight bits if `integers`, then in fp32. onto: what it is added to, in place."""
     left = _flat(left)
     if integers:
-        return int8.outer(left, *codes) if codes is not None else int8.outer(left, _flat(right))  # type: ignore[arg-type]
+        return int8.outer(left, *codes, onto=onto) if codes is not None else int8.outer(left, _flat(right), onto=onto)  # type: ignore[arg-type]
     assert right is not None
-    return left.T @ _flat(right).to(left.dtype)
+    right = _flat(right).to(left.dtype)
+    return left.T @ right if onto is None else onto.addmm_(left.T, right)

@@ -44,22 +44,21 @@ def rebuilt(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: 
     return out
 
 
-def outer(left: Tensor, right: Tensor, right_scale: Tensor | None = None) -> Tensor:
+def outer(left: Tensor, right: Tensor, right_scale: Tensor | None = None, *, onto: Tensor | None = None) -> Tensor:
     """leftᵀ·right (a, b) in fp32: left (N, a) floats, right (N, b) floats, or codes of `quantise(…, "int8")` with their scales.
 
-    Each column of a float gets a scale; the scales of right's rows, over which is summed, go into left.
+    Each column of a float gets a scale; the scales of right's rows, over which is summed, go into left. onto: what it is added to in place.
     """
-    total: Tensor | None = None
     for start in range(0, left.shape[0], MOST_SUMMED):
         rows = slice(start, start + MOST_SUMMED)
         a, a_scale = _by_columns(left[rows], None if right_scale is None else right_scale[rows])
         if right_scale is None:
             b, b_scale = _by_columns(right[rows], None)
-            part = _product(a.T, b).float().mul_(a_scale[:, None]).mul_(b_scale)
+            part = _product(a.T, b).float().mul_(b_scale)
         else:
-            part = _product(a.T, right[rows]).float().mul_(a_scale[:, None])
-        total = part if total is None else total.add_(part)
-    return left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32) if total is None else total
+            part = _product(a.T, right[rows]).float()
+        onto = part.mul_(a_scale[:, None]) if onto is None else onto.addcmul_(part, a_scale[:, None])
+    return left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32) if onto is None else onto
 
 
 def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 Each function gives its value and a function from the gradient there, whose memory it may use, to the gradient at its argument. They
 differ from autograd of the layers' own forwards in rounding only, and in time: the halves of a SwiGLU's gradient are written where they
-belong, and attention over short sequences in half precision goes by plain products on a CPU, where torch's fused backward takes longer.
+belong, and attention over short sequences goes by plain products on a CPU, where torch's fused backward takes longer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch.nn import functional as F
 CosSin = tuple[Tensor, Tensor]
 Pulled = tuple[Tensor, Callable[[Tensor], Tensor]]
 NOTHING = 1e-12  # smaller weights change no sum; a trained model has subnormal ones, which a CPU multiplies ten times as slowly
-SHORT = 256  # tokens up to which the scores of all heads are worth holding on a CPU
+SHORT = {torch.float32: 128, torch.bfloat16: 256, torch.float16: 256}
+"""Tokens up to which the scores of all heads are worth holding on a CPU."""
 
 
 def swiglu(gate_up: Tensor) -> Pulled:  # (…, 2·inner) -> (…, inner)
@@ -36,7 +37,7 @@ def swiglu(gate_up: Tensor) -> Pulled:  # (…, 2·inner) -> (…, inner)
 
 def is_short(qkv: Tensor) -> bool:
     """Whether `attention` is faster here than autograd of torch's fused attention."""
-    return qkv.device.type == "cpu" and qkv.shape[1] <= SHORT and qkv.dtype in (torch.bfloat16, torch.float16)
+    return qkv.device.type == "cpu" and qkv.shape[1] <= SHORT.get(qkv.dtype, 0)
 
 
 def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T, 3D) -> (B, T, D)

@@ -261,7 +261,11 @@ def test_products_and_bytes_are_those_that_the_docs_derive(mlp_t: bool, rank: in
         gradients = sum(rows * (rank - wide) * out for rows, wide, out in stages)
         extra = applications * (z_and_sketch + restored + rebuilt + gradients)
         extra += sum(2 * wide * rank * out for _, wide, out in stages)  # WQ, and (Σ dYᵀZ)Qᵀ, once each
-    assert compressed - plain == pytest.approx(extra, rel=0.02)  # what attention runs again is not counted by torch on a CPU
+    if (
+        not mlp_t
+    ):  # two products of attention run again and four of its gradient: of the fused one in the plain step torch counts none on a CPU
+        extra += applications * config.L_layers * 6 * tokens * length * width
+    assert compressed - plain == pytest.approx(extra, rel=0.02)
     assert laser.ledger().total.norm_bytes == applications * sum(4 * rows for rows, _, _ in stages)
     if rank is not None:
         stored = sum(line.stored_bytes for name, line in laser.ledger().sites.items() if name.startswith("net"))

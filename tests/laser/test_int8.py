@@ -51,6 +51,16 @@ def test_a_sum_longer_than_int32_holds_is_taken_in_parts(monkeypatch: pytest.Mon
     assert torch.allclose(int8.outer(left, right), whole, rtol=1e-5) and torch.allclose(whole, torch.full((8, 8), 1806.0), rtol=1e-4)
 
 
+def test_a_product_is_added_onto_another_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    left, right, before = normal(301, 8, seed=7), normal(301, 6, seed=8), normal(8, 6, seed=9)
+    monkeypatch.setattr(int8, "MOST_SUMMED", 100)
+    for other in ((right,), quantise(right, "int8")):
+        sums = before.clone()
+        found = int8.outer(left, *other, onto=sums)
+        assert found is sums and torch.allclose(found, before + int8.outer(left, *other), rtol=1e-5, atol=1e-5)
+    assert torch.equal(int8.outer(left[:0], right[:0], onto=before.clone()), before)
+
+
 def test_what_is_not_finite_shows() -> None:
     left, right = normal(20, 8, seed=5), normal(20, 8, seed=6)
     left[3, 2] = float("nan")
