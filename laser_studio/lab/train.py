@@ -184,8 +184,15 @@ class Stage:
     data: PuzzleSet
 
 
+class Stopped(Exception):  # noqa: N818  # nothing went wrong
+    """A step was given up before anything of it was done."""
+
+
 class Trainer:
-    """Model, optimisers, averages, generators and the carried state of one run."""
+    """Model, optimisers, averages, generators and the carried state of one run.
+
+    should_stop: asked while a budget is measured, which may take long; where it says so `advance` raises `Stopped`.
+    """
 
     def __init__(
         self,
@@ -204,6 +211,7 @@ class Trainer:
         self.model = TRM(config, seed=settings.seed).to(device).train()
         self.laser: Compression | None = None
         self.on_events: Callable[[Mapping[str, TrackerEvent]], object] | None = None  # told what LASER's rule did, after every step
+        self.should_stop: Callable[[], bool] = lambda: False
         if self.laser_settings.enabled:
             if settings.compile:
                 raise TrainingError("train.compile and laser.enabled exclude each other: torch.compile would pass compression by")
@@ -241,7 +249,7 @@ class Trainer:
         self.evaluations: list[tuple[int, float]] = []  # (step, exact accuracy) of all so far
 
     def advance(self) -> float:
-        """One optimiser step; returns its loss."""
+        """One optimiser step; returns its loss. Raises `Stopped` where it was stopped while a budget was measured, all else as before."""
         started = time.monotonic()
         self.held = self._hold_budget(self.laser) if self.laser is not None and self.budget_is_due else None
         batch = self._draw()
@@ -287,7 +295,7 @@ class Trainer:
         runs = []
         for _ in range(CHOICE_RUNS):
             batch = self._draw(draw)
-            runs.append(partial(self._mean_loss_backward, carry, batch))
+            runs.append(partial(self._measured_run, carry, batch))
             with torch.no_grad():
                 carry, _ = self.model(carry, batch)
         try:
@@ -298,7 +306,9 @@ class Trainer:
             self.choices.append((self.step, str(choice)))
         return Held(cosine, choice, time.monotonic() - started)
 
-    def _mean_loss_backward(self, carry: Carry, batch: dict[str, torch.Tensor]) -> None:
+    def _measured_run(self, carry: Carry, batch: dict[str, torch.Tensor]) -> None:
+        if self.team.anyone(self.should_stop()):
+            raise Stopped
         forward_backward(self.model, carry, batch)
         self.team.mean_gradients(self.model.parameters())
 
@@ -433,18 +443,25 @@ def fit(
     """Train to `settings.steps`, or until `Trainer.enough`; resumes from `folder`. Returns whether the run is complete.
 
     On the way it evaluates on `validation`, logs to `log.csv`, keeps the averaged weights of the best evaluation in `best/`, as halves, and
-    the whole state in `training_state.pt`. Stops after the current step when `should_stop` says so, saving first.
+    the whole state in `training_state.pt`. Stops after the current step, or while a budget is measured before it, when `should_stop` says
+    so, saving first.
     """
     settings, state, team = trainer.settings, folder / STATE_FILE, trainer.team
     if state.exists():
         trainer.load(state)
     folder.mkdir(parents=True, exist_ok=True)
+    if should_stop is not None:
+        trainer.should_stop = should_stop
     accuracy, started, first = None, time.monotonic(), trainer.step
     while trainer.step < settings.steps and not trainer.enough():
-        loss = trainer.advance()
+        try:
+            loss = trainer.advance()
+        except Stopped:
+            trainer.save(state)
+            break
         step = trainer.step
         done = step == settings.steps
-        stopping = team.anyone(should_stop is not None and should_stop())
+        stopping = team.anyone(trainer.should_stop())
         if step % settings.eval_every == 0 or done:
             averaged = trainer.averaged()
             accuracy = team.from_leader(evaluate(averaged, validation) if team.leads else None)

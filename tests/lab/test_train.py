@@ -194,6 +194,28 @@ def test_a_compressed_run_learns_and_resumes_to_the_identical_curve(storage: Any
         tiny_trainer().load(tmp_path / "whole" / STATE_FILE)
 
 
+def test_a_run_stopped_while_a_budget_is_measured_saves_what_was_before_and_resumes_to_the_identical_curve(tmp_path: Path) -> None:
+    held_out, laser = sudoku_set(4, 10, 0, "held-out", (6, 10)), LaserSettings(enabled=True, budget="cosine=0.98")
+    whole: list[Progress] = []
+    straight = tiny_trainer(laser=laser)
+    fit(straight, held_out, tmp_path / "whole", on_step=whole.append)
+    parts: list[Progress] = []
+    stopped, asked = tiny_trainer(laser=laser), 0
+
+    def in_its_midst() -> bool:
+        nonlocal asked
+        asked += stopped.budget_is_due
+        return asked == 10  # the step before asks once
+
+    assert not fit(stopped, held_out, tmp_path / "parts", on_step=parts.append, should_stop=in_its_midst)
+    assert stopped.step == len(parts) == 3 and not stopped.choices and asked == 10
+    resumed = tiny_trainer(laser=laser)
+    fit(resumed, held_out, tmp_path / "parts", on_step=parts.append)
+    assert [(p.step, p.loss) for p in parts] == [(p.step, p.loss) for p in whole]
+    assert resumed.choices == straight.choices and len(resumed.choices) == 1
+    assert (tmp_path / "whole/log.csv").read_text() == (tmp_path / "parts/log.csv").read_text()
+
+
 def test_laser_settings_that_cannot_work_are_refused_at_once() -> None:
     with pytest.raises(TrainingError, match=r"train\.compile and laser\.enabled"):
         tiny_trainer(replace(SETTINGS, compile=True), LaserSettings(enabled=True))
