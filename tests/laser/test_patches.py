@@ -224,6 +224,24 @@ def test_what_hooks_leave_is_seen_whenever_they_were_put_there(late: bool) -> No
     same(told, expected)
 
 
+@pytest.mark.parametrize("late", [False, True])
+def test_a_tap_is_before_all_other_patches_whenever_it_came(late: bool) -> None:
+    layer = linear()
+    tap = SiteTap(layer, POLICY)
+    expected = events_for(layer, [X])
+    if not late:
+        tap.attach()
+    patch = Reads(layer, lambda x: x * 2)
+    tap.attach()
+    layer(X)
+    tap.refresh()
+    layer(X)
+    same([tap.take()], expected)
+    patch.remove()
+    tap.detach()
+    assert traces(layer) == 0
+
+
 def test_a_layers_forward_called_by_itself_is_seen_once() -> None:
     class Direct(Net):
         def forward(self, x: Tensor) -> Tensor:
