@@ -19,6 +19,7 @@ from laser_studio.debugger.net_application import NetApplication
 from laser_studio.debugger.session import Session
 from laser_studio.errors import InspectionError
 from laser_studio.laser.linalg import right_singular
+from laser_studio.laser.patches import Reads
 from laser_studio.puzzles import get_domain
 from laser_studio.trm.layers import drop_casts, hold_casts
 from laser_studio.trm.stablemax import log_stablemax
@@ -214,18 +215,18 @@ def _activity(
 def _without(layer: nn.Linear, vectors: list[Tensor]) -> Iterator[None]:
     """While it lasts, row 1 + j of the layer's input lacks direction j."""
 
-    def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor]:
-        x = args[0].clone()
+    def without(x: Tensor) -> Tensor:
+        x = x.clone()
         for row, vector in enumerate(vectors, 1):
             wide = x[row].float()
             x[row] = (wide - (wide @ vector)[..., None] * vector).to(x.dtype)
-        return (x,)
+        return x
 
-    handle = layer.register_forward_pre_hook(hook)
+    patch = Reads(layer, without)
     try:
         yield
     finally:
-        handle.remove()
+        patch.remove()
 
 
 def _check_cell(session: Session, cell: int) -> None:

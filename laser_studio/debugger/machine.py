@@ -73,7 +73,7 @@ class Machine:
         return self.folder.history
 
     def close(self) -> None:
-        """Remove all hooks and drop what is held."""
+        """Remove all patches and drop what is held."""
         self.stepper.close()
         self.folder.history = History(self.history.budget_bytes)
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from laser_studio.debugger.replica import share_weights
 from laser_studio.errors import PolicyError
 from laser_studio.laser import find_sites
+from laser_studio.laser.patches import Reads
 from laser_studio.settings import setting, settings
 from laser_studio.trm import TRM
 from laser_studio.trm.layers import CosSin, drop_casts, hold_casts
@@ -147,21 +148,21 @@ class Probe:
 
     @contextmanager
     def _compressed(self, bases: Mapping[str, Tensor]) -> Iterator[None]:
-        handles = []
+        patches = []
         for row, (name, basis) in enumerate(bases.items(), 1):
 
-            def hook(_: nn.Module, args: tuple[Tensor, ...], row: int = row, basis: Tensor = basis) -> tuple[Tensor]:
-                x = args[0].clone()
+            def compressed(x: Tensor, row: int = row, basis: Tensor = basis) -> Tensor:
+                x = x.clone()
                 for one in (0, row):
                     x[one] = ((x[one].float() @ basis) @ basis.T).to(x.dtype)
-                return (x,)
+                return x
 
-            handles.append(self.layers[name].register_forward_pre_hook(hook))
+            patches.append(Reads(self.layers[name], compressed))
         try:
             yield
         finally:
-            for handle in handles:
-                handle.remove()
+            for patch in patches:
+                patch.remove()
 
 
 class _Cycle(nn.Module):

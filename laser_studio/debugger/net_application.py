@@ -6,8 +6,10 @@ the caller's: `looking` takes a site's input, `mixing` what a cell reads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from laser_studio.debugger.session import Session
 from laser_studio.debugger.stepper import Before
 from laser_studio.errors import InspectionError
 from laser_studio.laser import find_sites
+from laser_studio.laser.patches import Reads, Wrap
 from laser_studio.trm import TRM
 from laser_studio.trm.recursion import States, low_injection, net_of, reads
 
@@ -49,11 +52,16 @@ class NetApplication:
     def inputs(self, module: nn.Module) -> Tensor:
         """What a module of the net reads in this application, a copy. Raises `InspectionError` where it belongs to a net that rests."""
         seen: list[Tensor] = []
-        handle = module.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+
+        def call(plain: Callable[..., Tensor], x: Tensor, *others: Any) -> Tensor:
+            seen.append(x.clone())
+            return plain(x, *others)
+
+        patch = Wrap(module, call)
         try:
             self.run()
         finally:
-            handle.remove()
+            patch.remove()
         if not seen:
             raise InspectionError(f"the other net is applied at step {self.frame.index}: look at a step of this one")
         return seen[0]
@@ -80,16 +88,13 @@ def as_intervened(session: Session, index: int, before: Before) -> Replacing:
 @contextmanager
 def reading_compressed(sites: Mapping[str, nn.Linear], bases: Mapping[str, Tensor]) -> Iterator[None]:
     """While it lasts, each of `sites` that has a basis (D, k) reads XQQᵀ in place of X."""
-    handles = []
-    for name, basis in bases.items():
 
-        def hook(_: nn.Module, args: tuple[Tensor, ...], basis: Tensor = basis) -> tuple[Tensor]:
-            x = args[0]
-            return (((x.float() @ basis) @ basis.T).to(x.dtype),)
+    def compressed(basis: Tensor, x: Tensor) -> Tensor:
+        return ((x.float() @ basis) @ basis.T).to(x.dtype)
 
-        handles.append(sites[name].register_forward_pre_hook(hook))
+    patches = [Reads(sites[name], partial(compressed, basis)) for name, basis in bases.items()]
     try:
         yield
     finally:
-        for handle in handles:
-            handle.remove()
+        for patch in patches:
+            patch.remove()

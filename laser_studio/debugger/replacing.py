@@ -1,15 +1,15 @@
-"""Hooks that replace what sites read, while an intervention of the run acts. One `Replacing` belongs to one module tree."""
+"""Patches that replace what sites read, while an intervention of the run acts. One `Replacing` belongs to one module tree."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import partial
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from laser_studio.debugger.interventions import Planned, SiteIntervention
+from laser_studio.laser.patches import Reads
 
 Directions = Mapping[tuple[int, str], Tensor]  # by place in the course and site: (D, m), those that are held
 
@@ -17,8 +17,8 @@ Directions = Mapping[tuple[int, str], Tensor]  # by place in the course and site
 class Replacing:
     """The site interventions of a course at work.
 
-    index: net applications done so far; basis: the basis (D, k) of a site now, None where there is none. Put it in place after the
-    tap, whose hooks then see what reaches the site: hooks run in the order they were put in place.
+    index: net applications done so far; basis: the basis (D, k) of a site now, None where there is none. A tap sees what
+    reaches the site.
     """
 
     def __init__(self, course: Sequence[Planned], index: Callable[[], int], basis: Callable[[str], Tensor | None]) -> None:
@@ -26,29 +26,26 @@ class Replacing:
             (number, planned.at, planned.what) for number, planned in enumerate(course) if isinstance(planned.what, SiteIntervention)
         ]
         self._index, self._basis = index, basis
-        self._handles: list[RemovableHandle] = []
+        self._patches: list[Reads] = []
         self.held: Directions = {}
 
     def attach(self, layers: Mapping[str, nn.Linear]) -> None:
-        """Put hooks on the layers that interventions concern."""
+        """Patch the layers that interventions concern."""
         owner = weakref.ref(self)  # a module must not keep a forgotten run alive
 
-        def hook_for(site: str) -> Any:
-            def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
-                replacing = owner()
-                return None if replacing is None else (replacing.read(site, args[0]),)
-
-            return hook
+        def instead(site: str, x: Tensor) -> Tensor:
+            replacing = owner()
+            return x if replacing is None else replacing.read(site, x)
 
         for site, layer in layers.items():
             if any(what.concerns(site) for _, _, what in self._course):
-                self._handles.append(layer.register_forward_pre_hook(hook_for(site)))
+                self._patches.append(Reads(layer, partial(instead, site)))
 
     def detach(self) -> None:
-        """Take every hook away."""
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        """Take every patch away."""
+        for patch in self._patches:
+            patch.remove()
+        self._patches = []
 
     def hold(self, sites: Sequence[str]) -> None:
         """Take the directions of those that begin now and hold theirs."""

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from laser_studio.debugger.keyframes import Keyframe
 from laser_studio.debugger.measures import Measures
 from laser_studio.debugger.stepper import Before, Stepper
 from laser_studio.laser import LaserPolicy, Snapshot
+from laser_studio.laser.patches import Wrap
 
 PASSED_KEPT = 64  # as many steps as lie between two keyframes, by reference: their states, and each window's bases once
 
@@ -59,7 +60,7 @@ class Replay:
         self._passed: OrderedDict[int, Before] = OrderedDict()  # of the steps passed last, so that looking back step by step replays once
 
     def close(self) -> None:
-        """Remove its hooks and forget where it was."""
+        """Remove its patches and forget where it was."""
         if self._stepper is not None:
             self._stepper.close()
         self._stepper = None
@@ -113,16 +114,15 @@ def _visits(sites: Mapping[str, nn.Linear]) -> Iterator[list[SiteVisit]]:
     """What each of the layers reads and gives while the context lasts."""
     visits: list[SiteVisit] = []
 
-    def hook_for(name: str) -> Any:
-        def hook(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-            inputs, outputs = (torch.clone(each).flatten(0, -2) for each in (args[0], output))  # what follows may change them in place
-            visits.append(SiteVisit(name, inputs, outputs))
+    def call(name: str, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+        output = plain(x)
+        inputs, outputs = (torch.clone(each).flatten(0, -2) for each in (x, output))  # what follows may change them in place
+        visits.append(SiteVisit(name, inputs, outputs))
+        return output
 
-        return hook
-
-    handles = [layer.register_forward_hook(hook_for(name)) for name, layer in sites.items()]
+    patches = [Wrap(layer, partial(call, name)) for name, layer in sites.items()]
     try:
         yield visits
     finally:
-        for handle in handles:
-            handle.remove()
+        for patch in patches:
+            patch.remove()

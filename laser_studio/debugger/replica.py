@@ -1,4 +1,4 @@
-"""A private module tree over shared weights: hooks and caches of one session cannot reach another."""
+"""A private module tree over shared weights: patches and caches of one session cannot reach another."""
 
 from __future__ import annotations
 

@@ -102,7 +102,7 @@ class Stepper:
         self._loaded = False
 
     def close(self) -> None:
-        """Remove all hooks and drop what is held."""
+        """Remove all patches and drop what is held."""
         self._replacing.detach()
         self.tap.detach()
         self._rest()
@@ -203,7 +203,7 @@ class Stepper:
         return self.reader if puzzle == self.reader.puzzle else Reader(self.model, (puzzle, *self._puzzles[1:]))
 
     def _new_replacing(self) -> Replacing:
-        run = weakref.ref(self)  # the hooks outlive neither the run nor keep it alive
+        run = weakref.ref(self)  # the patches outlive neither the run nor keep it alive
 
         def index() -> int:
             stepper = run()
@@ -242,7 +242,7 @@ class Stepper:
         if not bases or not step.z_H.isfinite().all():
             return None, None
         if self._probe is None:
-            self._probe = Probe(self._original)  # a copy of our own model would feed our taps
+            self._probe = Probe(self._original)
             self._replacing.attach(self._probe.layers)
         given = torch.tensor(self.reader.domain.given(self.reader.puzzle), device=step.z_H.device)
         cycle = Cycle(

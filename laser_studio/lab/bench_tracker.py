@@ -245,7 +245,7 @@ def all_sites_cost(
     draw = torch.Generator().manual_seed(0)
     z, injection = (torch.randn(batch, length, model.config.hidden_size, generator=draw).to(where) for _ in range(2))
     rope = model.rope(length, where)
-    watched = copy.deepcopy(net)  # with hooks of its own, so that neither side waits for them to be put in place
+    watched = copy.deepcopy(net)  # with patches of its own, so that neither side waits for them to be put in place
     tap = SiteTap(watched, LaserPolicy(rank=rank, min_fidelity=0.01)).attach()
 
     cycles = 48 if where.type == "cuda" else 3

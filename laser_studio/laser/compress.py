@@ -27,7 +27,7 @@ from laser_studio.laser.chain import Boundary, Formed, Piece, Stage, Weights, ch
 from laser_studio.laser.choosing import Chooser, as_policy
 from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.ledger import CompressionLedger, TotalLine
-from laser_studio.laser.patches import Instead, Patch, Saving
+from laser_studio.laser.patches import Instead, Patch, Saving, Wrap
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.quantise import Storage, stored_bytes
 from laser_studio.laser.rule import Standing
@@ -254,8 +254,8 @@ class Compression:
                 )
         self._forget()
         self.books.open(self._sites)
-        self._patches = [Patch(layer, self._linear_call(name)) for name, layer in self._alone.items()]
-        self._patches += [Patch(module, self._chain_call(name)) for name, module in self._chains.items()]
+        self._patches = [Wrap(layer, self._linear_call(name)) for name, layer in self._alone.items()]
+        self._patches += [Wrap(module, self._chain_call(name)) for name, module in self._chains.items()]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

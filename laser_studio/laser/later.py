@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from laser_studio.laser import rule
 from laser_studio.laser.event import Seen, TrackerEvent, Window
+from laser_studio.laser.patches import Patch
 from laser_studio.laser.tracker import EMPTY, LARGEST, Snapshot, SubspaceTracker, in_plain_fp32
 from laser_studio.laser.window_graph import Numbers, Observed, SiteResult, WindowGraph
 
@@ -175,14 +176,14 @@ class Later:
 
     on: whether observations are put off now; taken: events that were taken of the open window and not looked at yet.
 
-    A hook runs at every layer of every step, and host time is what putting off is to save: what it does stands in one place, with no
+    A `Look` runs at every layer of every step, and host time is what putting off is to save: what it does stands in one place, with no
     calls to others.
     """
 
     def __init__(self) -> None:
         self.on = False
         self.taken: LateEvents | None = None
-        self._waiting: list[Tensor] = []  # these two lists stay the same objects: the hooks hold them
+        self._waiting: list[Tensor] = []  # these two lists stay the same objects: looks hold them
         self._versions: list[int] = []  # of those that wait, when they were seen
         self._all_tell = True  # their versions, as far as was seen
         self._noted: list[Observed] = []
@@ -195,30 +196,6 @@ class Later:
         self._newest: LateWindow | None = None
         self._untaken: LateWindow | None = None
         self._since: Before | None = None
-
-    def hook(self, site: str, see: Callable[[str, Tensor], None]) -> Callable[[nn.Module, tuple[Any, ...], dict[str, Any]], None]:
-        """A forward pre-hook, with keywords, that keeps an observation of `site` until its window closes.
-
-        see: takes it at once where windows are not put off, or it is not the one that was expected.
-        """
-        waiting, versions = self._waiting, self._versions
-
-        def hook(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            x = args[0] if args else kwargs["input"]
-            due, place = self._due, len(waiting)
-            # Shape and dtype have to be read of every tensor once. Here that takes no longer than it would at the close, what a tracker
-            # refuses is refused within the forward, and what waits never takes more memory than the window it stands for.
-            if place >= len(due) or due[place] != (site, x.shape, x.dtype):
-                see(site, x)
-                return
-            try:
-                version = x._version if self._all_tell else _version(x)
-            except RuntimeError:  # made in inference mode; to ask each first whether it is would take longer than to read its version
-                version, self._all_tell = _version(x), False
-            versions.append(version)
-            waiting.append(x.detach() if x.requires_grad else x)
-
-        return hook
 
     def note(self, site: str, x: Tensor) -> None:
         """An observation that was not put off, of a window whose like may be."""
@@ -329,6 +306,37 @@ class Later:
             for site, after in self._newest.after.items():
                 trackers[site].restore(after)
         self._newest = self._untaken = self._since = None
+
+
+class Look(Patch):
+    """Keeps what one layer reads, as an observation of `site`, until its window closes.
+
+    see: takes it at once where windows are not put off, or it is not the one that was expected.
+    """
+
+    first = True
+
+    def __init__(self, layer: nn.Module, site: str, later: Later, see: Callable[[str, Tensor], None]) -> None:
+        self._site, self._later, self._see = site, later, see
+        self._waiting, self._versions = later._waiting, later._versions
+        super().__init__(layer)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        x = args[0] if args else kwargs["input"]
+        later, waiting = self._later, self._waiting
+        due, place = later._due, len(waiting)
+        # Shape and dtype have to be read of every tensor once. Here that takes no longer than it would at the close, what a tracker
+        # refuses is refused within the forward, and what waits never takes more memory than the window it stands for.
+        if place >= len(due) or due[place] != (self._site, x.shape, x.dtype):
+            self._see(self._site, x)
+            return self._plain(*args, **kwargs)
+        try:
+            version = x._version if later._all_tell else _version(x)
+        except RuntimeError:  # made in inference mode; to ask each first whether it is would take longer than to read its version
+            version, later._all_tell = _version(x), False
+        self._versions.append(version)
+        waiting.append(x.detach() if x.requires_grad else x)
+        return self._plain(*args, **kwargs)
 
 
 def _version(x: Tensor) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from laser_studio.laser.event import TrackerEvent
+from laser_studio.laser.patches import Reads
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.sites import SiteTap
 
@@ -32,18 +33,17 @@ class ReconstructedSites:
 
     def __init__(self, module: nn.Module, policy: LaserPolicy) -> None:
         self._tap = SiteTap(module, policy)
-        self._handles: list[RemovableHandle] = []
+        self._patches: list[Reads] = []
 
     def __enter__(self) -> Self:
-        self._tap.attach()  # first: hooks run in the order they were put in place
-        for name, layer in self._tap.sites.items():
-            self._handles.append(layer.register_forward_pre_hook(self._hook(name)))
+        self._tap.attach()
+        self._patches = [Reads(layer, partial(self._reconstructed, name)) for name, layer in self._tap.sites.items()]
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
+        for patch in self._patches:
+            patch.remove()
+        self._patches = []
         self._tap.detach()
 
     def refresh(self) -> Mapping[str, TrackerEvent]:
@@ -51,12 +51,8 @@ class ReconstructedSites:
         self._tap.take()
         return self._tap.refresh()
 
-    def _hook(self, name: str) -> Any:
-        def hook(_: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
-            tracker = self._tap.trackers.get(name)
-            if tracker is None or tracker.basis is None:
-                return None
-            x, basis = args[0], tracker.basis
-            return (((x.float() @ basis) @ basis.T).to(x.dtype),)
-
-        return hook
+    def _reconstructed(self, name: str, x: Tensor) -> Tensor:
+        tracker = self._tap.trackers.get(name)
+        if tracker is None or tracker.basis is None:
+            return x
+        return ((x.float() @ tracker.basis) @ tracker.basis.T).to(x.dtype)

@@ -1,7 +1,8 @@
-"""Taps: forward hooks that hand the input of every linear layer of a module to a tracker of its own.
+"""Taps: patches that hand the input of every linear layer of a module to a tracker of its own.
 
 Works on any `nn.Module`; the sites are its `nn.Linear` submodules. A tap sees, it never changes: outputs, gradients
-and random state of the module are those of the untapped one.
+and random state of the module are those of the untapped one. Patches and not hooks, because for a module with a hook torch calls
+forward in a way that costs the host more than all the rest of a tap does.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.utils.hooks import RemovableHandle
 
 from laser_studio.errors import PolicyError
 from laser_studio.laser.event import TrackerEvent
-from laser_studio.laser.later import LateEvents, Later
+from laser_studio.laser.later import LateEvents, Later, Look
 from laser_studio.laser.policy import LaserPolicy
 from laser_studio.laser.tracker import Snapshot, SubspaceTracker, refresh_together
 
@@ -40,7 +41,7 @@ def find_sites(module: nn.Module) -> dict[str, nn.Linear]:
 
 
 class SiteTap:
-    """A tracker for every enabled site of a module, fed by forward pre-hooks while attached.
+    """A tracker for every enabled site of a module, fed by patches of their forwards while attached.
 
     >>> import torch
     >>> layer = nn.Sequential(nn.Linear(4, 4))
@@ -52,16 +53,20 @@ class SiteTap:
     On a GPU the windows of a module that sees the same shapes in each are put off to their end and all sites are worked on at once; the
     events then are made when they are looked at. What they say is the same.
 
+    What is seen is what the layer reads: what its forward pre-hooks leave of an input, whenever they were put there. Other patches,
+    as those of compression, act after that. A layer's `forward` called by itself is seen too, a copy of the module is not.
+
     Trackers are made when a site is first seen, on the device of what it sees, and live as long as the tap. With `keep_windows`
     (an attribute too) all of them hold the activations of every window until its refresh; set later, it acts from the next window to begin.
     Raises `PolicyError` where the policy names a site the module does not have or does not fit a site's width.
     """
 
     def __init__(self, module: nn.Module, policy: LaserPolicy, keep_windows: bool = False) -> None:
-        self._handles: list[RemovableHandle] = []
+        self._handles: list[Look | RemovableHandle] = []
         self.sites = find_sites(module)
         if not self.sites:
             raise PolicyError(f"{type(module).__name__} has no linear layers to track")
+        self._fused = [child for child in module.modules() if isinstance(child, nn.TransformerEncoderLayer)]
         self._trackers: dict[str, SubspaceTracker] = {}
         self._later = Later()
         self._events: dict[str, TrackerEvent] = {}
@@ -92,11 +97,11 @@ class SiteTap:
 
     @property
     def attached(self) -> bool:
-        """Whether the hooks are in place."""
+        """Whether the patches are in place."""
         return bool(self._handles)
 
     def attach(self) -> Self:
-        """Put the hooks in place; harmless where they are."""
+        """Put the patches in place; harmless where they are."""
         if not self._handles:
             tap = weakref.ref(self)  # a module must not keep a forgotten tap and its trackers alive
 
@@ -104,12 +109,13 @@ class SiteTap:
                 if (owner := tap()) is not None:
                     owner._see(name, x)
 
-            hooks = {name: self._later.hook(name, see) for name in self.sites}
-            self._handles = [layer.register_forward_pre_hook(hooks[name], with_kwargs=True) for name, layer in self.sites.items()]
+            self._handles = [Look(layer, name, self._later, see) for name, layer in self.sites.items()]
+            # In eval mode these do not call their linear layers, unless there is a hook.
+            self._handles += [layer.register_forward_pre_hook(_nothing) for layer in self._fused]
         return self
 
     def detach(self) -> None:
-        """Take every hook away; trackers and events not yet taken stay."""
+        """Take every patch away; trackers and events not yet taken stay."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -218,3 +224,7 @@ class SiteTap:
     def _checked(self, policy: LaserPolicy) -> LaserPolicy:
         policy.check_sites({name: layer.in_features for name, layer in self.sites.items()})
         return policy
+
+
+def _nothing(module: nn.Module, args: tuple[object, ...]) -> None:
+    """A hook that does nothing."""

@@ -17,6 +17,7 @@ from laser_studio.puzzles import Puzzle
 from laser_studio.trm import TRM, TRMConfig
 from laser_studio.trm.layers import Attention, Block, SwiGLU, rope_table
 from tests.debugger.conftest import tiny_model
+from tests.laser.helpers import traces
 
 POLICY = LaserPolicy(rank=5, min_fidelity=0.0)
 
@@ -147,7 +148,7 @@ def test_a_run_that_is_asked_goes_on_as_if_it_had_not_been(puzzle: Puzzle) -> No
             assert torch.equal(mixing(asked, 4, max(1, asked.head - 3), layer=1).exact.weights, rows[max(0, asked.head - 4)])
         assert list(asked.frames) == list(other.frames)
         assert all(parameter.grad is None for parameter in model.parameters())
-        assert all(not module._forward_pre_hooks for module in model.modules())
+        assert traces(model) == 0
 
 
 def test_what_there_is_not_is_refused_by_name(model: TRM, puzzle: Puzzle) -> None:

@@ -23,6 +23,7 @@ from laser_studio.debugger import Watcher, watch
 from laser_studio.errors import LaserStudioError, PolicyError, RecordingError
 from laser_studio.laser import LaserPolicy
 from laser_studio.laser.ledger import LedgerLine
+from tests.laser.helpers import traces
 
 FIXED = LaserPolicy(rank="25%", min_fidelity=0)  # never a miss: the basis only turns
 RECURRENT = ["block.up", "block.down"]
@@ -61,10 +62,6 @@ def data(index: int = 0) -> Tensor:
 
 def addresses(watcher: Watcher) -> list[tuple[int, int, int | str]]:
     return [(frame.s, frame.h, frame.l) for frame in watcher.frames]
-
-
-def hooks(module: nn.Module) -> int:
-    return sum(len(child._forward_pre_hooks) + len(child._forward_hooks) for child in module.modules())
 
 
 # What a step is
@@ -414,7 +411,7 @@ def test_wrong_arguments_are_refused_with_their_cause(tmp_path: Path) -> None:
     model = Loop()
     with pytest.raises(RecordingError):
         watch(model, tmp_path)
-    assert hooks(model) == 0
+    assert traces(model) == 0
     with watch(model) as watcher, pytest.raises(LaserStudioError, match="complex"):
         model(data().to(torch.complex64))
     assert len(watcher.frames) == 1
@@ -423,20 +420,20 @@ def test_wrong_arguments_are_refused_with_their_cause(tmp_path: Path) -> None:
 # Coming and going
 
 
-def test_hooks_are_there_while_watching_only() -> None:
+def test_hooks_and_patches_are_there_while_watching_only() -> None:
     model = Loop()
     watcher = watch(model)
-    assert (hooks(model), watcher.attached) == (6, True)
+    assert (traces(model), watcher.attached) == (6, True)
     watcher.attach()
-    assert hooks(model) == 6
+    assert traces(model) == 6
     model(data())
     watcher.detach()
-    assert (hooks(model), watcher.attached) == (0, False)
+    assert (traces(model), watcher.attached) == (0, False)
     model(data())
     watcher.attach()
     model(data())
     watcher.close()
-    assert hooks(model) == 0 and len(watcher.frames) == 9
+    assert traces(model) == 0 and len(watcher.frames) == 9
     with pytest.raises(LaserStudioError, match="watching has ended"):
         watcher.attach()
 

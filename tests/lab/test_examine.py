@@ -21,6 +21,7 @@ from laser_studio.lab.tasks import get_task
 from laser_studio.lab.train import Stage, Trainer, TrainSettings
 from laser_studio.puzzles import get_domain
 from laser_studio.trm import TRM, TRMConfig
+from tests.laser.helpers import traces
 
 EACH = 7
 
@@ -100,7 +101,7 @@ def test_progress_is_told_and_a_stop_ends_it(model: TRM) -> None:
     assert [done for done, _ in seen] == list(range(4, 25, 4)) and {total for _, total in seen} == {24}
     assert examine(model, "sudoku", 4, each=4, ranks=(), should_stop=lambda: True) is None
     assert torch.equal(torch.get_rng_state(), state)
-    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert traces(model) == 0
 
 
 def test_without_ranks_only_exact_activations_are_run(model: TRM) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from laser_studio.laser import LaserPolicy, SubspaceTracker, TrackerEvent
 
@@ -58,3 +58,8 @@ def run(
         events.append(window(tracker, *observations))
     assert tracker is not None
     return tracker, events
+
+
+def traces(module: nn.Module) -> int:
+    """Hooks and other forwards on a module and all in it."""
+    return sum(len(child._forward_pre_hooks) + len(child._forward_hooks) + ("forward" in vars(child)) for child in module.modules())

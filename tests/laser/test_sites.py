@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from laser_studio.errors import LaserStudioError, PolicyError
 from laser_studio.laser import LaserPolicy, SiteTap, find_sites
-from tests.laser.helpers import DEVICES, normal, orthonormality_error
+from tests.laser.helpers import DEVICES, normal, orthonormality_error, traces
 
 
 class Block(nn.Module):
@@ -43,10 +43,6 @@ class Loop(nn.Module):
 
 SITES = ["blocks.0.up", "blocks.0.down", "blocks.1.up", "blocks.1.down"]
 X = normal(2, 5, 12, seed=0)
-
-
-def hooks(module: nn.Module) -> int:
-    return sum(len(child._forward_pre_hooks) + len(child._forward_hooks) for child in module.modules())
 
 
 def test_sites_are_the_linear_layers_once_each() -> None:
@@ -117,15 +113,15 @@ def test_forwards_without_gradient_are_seen_alike(mode: type) -> None:
         assert torch.equal(basis, plain[name]) and not basis.is_inference()
 
 
-def test_hooks_are_there_only_while_attached() -> None:
+def test_patches_are_there_only_while_attached() -> None:
     model = Loop()
     tap = SiteTap(model, LaserPolicy(rank=2))
-    assert hooks(model) == 0
+    assert traces(model) == 0
     assert tap.attach() is tap.attach()
-    assert hooks(model) == 4
+    assert traces(model) == 4
     with pytest.raises(LaserStudioError, match=r"blocks\.0\.up"), tap:
         model(X.to(torch.complex64))
-    assert (hooks(model), tap.attached) == (0, False)
+    assert (traces(model), tap.attached) == (0, False)
     model(X)
     assert tap.take() == {}
 
@@ -139,7 +135,7 @@ def test_a_tap_let_go_without_detaching_leaves_nothing_behind() -> None:
     del tap
     gc.collect()
     assert watch() is None and tracker() is None
-    assert hooks(model) == 0
+    assert traces(model) == 0
 
 
 def test_a_detached_tap_does_not_keep_its_module_and_events_not_their_tap() -> None:

@@ -16,6 +16,7 @@ from laser_studio.studio.channel import Channel
 from laser_studio.studio.controls import RunOptions, TrackerView
 from laser_studio.studio.presets import presets_json
 from laser_studio.studio.registry import Registry
+from tests.laser.helpers import traces
 
 LENGTH = 12  # 2 supervision steps × 2 H cycles × (2 + 1)
 
@@ -276,7 +277,7 @@ def test_one_model_serves_all_runs(channel: Channel, catalogue: Catalogue) -> No
     channel.command({**known(reply, reply["run"]), "name": "seek", "value": LENGTH})
     assert catalogue.load("small") is model
     assert all((value == weights[name]).all() for name, value in model.state_dict().items())
-    assert not any(module._forward_pre_hooks or module._forward_hooks for module in model.modules())
+    assert traces(model) == 0
 
 
 def test_closing_frees_the_run_and_the_page_is_told(channel: Channel) -> None:
