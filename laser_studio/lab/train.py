@@ -226,7 +226,7 @@ class Trainer:
                 products=how.products,
                 group=team.group,
             )
-        self.choices: list[tuple[int, str]] = []  # of a budget: the step after which each was made, and what it says
+        self.choices: list[tuple[int, str]] = []  # of a budget: the step after which it was measured, and what it was found to be
         self.held: Held | None = None  # a budget, where the newest step began by measuring it
         if settings.compile:
             self.model.net.compile()  # in place: the names of the weights stay as they are
@@ -302,8 +302,7 @@ class Trainer:
             cosine, choice = laser.hold(runs)
         finally:
             exploration.set_state(before)
-        if choice is not None:
-            self.choices.append((self.step, str(choice)))
+        self.choices.append((self.step, f"budget {laser.budget}: cosine {cosine:.5f}, kept" if choice is None else str(choice)))
         return Held(cosine, choice, time.monotonic() - started)
 
     def _measured_run(self, carry: Carry, batch: dict[str, torch.Tensor]) -> None:

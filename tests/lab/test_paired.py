@@ -279,7 +279,8 @@ def test_a_budget_is_told_when_it_is_measured_and_the_run_is_that_of_the_command
     assert due == [3, 6, 12]
     notes = {number: note["budget"] for number, note in both.history.notes}
     assert list(notes) == [4, 7, 13], "it acts on the step after"
-    assert [number - 1 for number, note in notes.items() if "choice" in note] == [step for step, _ in alone.choices]
+    told = [(step, "MiB saved" in text) for step, text in alone.choices]
+    assert [(number - 1, "choice" in note) for number, note in notes.items()] == told
     assert alone.laser is not None
     chosen = [note["choice"] for note in notes.values() if "choice" in note][-1]
     in_force = {name: (option.rank, option.storage) for name, option in (alone.laser.chosen or {}).items()}
