@@ -451,16 +451,17 @@ class Compression:
         boundaries: list[Boundary] = []
         weights: list[Weights] = []
         dtype = _product_dtype(x) or x.dtype
-        integers = False
+        few_bits = False
         places = [(self._names[stage.first], stage.first.in_features, stage.across, 1) for stage in stages]
         places.append((self._end(name), x.shape[-1], False, 0))
         self._edges |= {places[0][0], places[-1][0]}
         self._between |= {place for place, *_ in places[1:-1]}
         for place, width, across, feeds in places:
             site, storage = self._site(place, width, feeds), self.storage_for(place)
-            if storage != "recomputed":  # what is made of the place before is multiplied as that is
-                columns = width if site is None or site.basis is None else site.basis.shape[1]
-                integers = storage != "exact" and self._in_integers((x.device, dtype), columns)
+            if storage != "recomputed":  # what is made again is no more exact than the place it is made of
+                few_bits = storage != "exact"
+            columns = width if site is None or site.basis is None else site.basis.shape[1]
+            integers = few_bits and self._in_integers((x.device, dtype), columns)
             boundaries.append(self._boundary(place, site, across, width, integers))
             if site is None:
                 self.books.note_whole(place, feeds * x.nbytes, _whole_bytes(x, width, storage, integers))

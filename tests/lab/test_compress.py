@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from laser_studio.errors import CompressionError
-from laser_studio.laser import Compression, LaserPolicy, compress
+from laser_studio.laser import Compression, LaserPolicy, compress, int8
 from laser_studio.laser.budget import MADE_AGAIN, cosine_of
 from laser_studio.laser.chain import Formed, Stage
 from laser_studio.laser.policy import ALL_OFF
@@ -328,6 +328,26 @@ def test_eight_bits_within_blocks_made_again_hardly_turn_the_gradient_and_free_h
         assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
         saved.append(laser.ledger().total.all_saved_bytes)
     assert saved[1] < 0.7 * saved[0]
+
+
+def test_a_place_made_again_of_few_bits_is_multiplied_in_them_if_it_is_wide_enough_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model(mlp_t=True)  # what mixes reads rows of 14 tokens, what is made again after it rows of 32 features
+    carry = model.initial_carry(small_batch(8))
+    monkeypatch.setattr(int8, "pays", lambda device, dtype, columns: columns >= 32)
+    widths: list[int] = []
+    rebuilt = int8.rebuilt
+
+    def noted(codes: Tensor, *others: Any) -> Tensor:
+        widths.append(codes.shape[1])
+        return rebuilt(codes, *others)
+
+    monkeypatch.setattr(int8, "rebuilt", noted)
+    config = model.config
+    for storage, wanted in (("int8", [32] * (config.L_cycles + 1) * config.L_layers), ("exact", [])):
+        widths.clear()
+        laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": cast(Any, storage), WITHIN_BLOCKS: "recomputed"})
+        supervision_step(model, carry, laser)
+        assert widths == wanted, storage
 
 
 def test_what_enters_cannot_be_made_again() -> None:
