@@ -19,6 +19,7 @@ from laser_studio.debugger.replica import share_weights
 from laser_studio.errors import PolicyError
 from laser_studio.laser import find_sites
 from laser_studio.laser.patches import Reads
+from laser_studio.laser.reconstruct import projected
 from laser_studio.settings import setting, settings
 from laser_studio.trm import TRM
 from laser_studio.trm.layers import CosSin, drop_casts, hold_casts
@@ -154,7 +155,7 @@ class Probe:
             def compressed(x: Tensor, row: int = row, basis: Tensor = basis) -> Tensor:
                 x = x.clone()
                 for one in (0, row):
-                    x[one] = ((x[one].float() @ basis) @ basis.T).to(x.dtype)
+                    x[one] = projected(x[one], basis)
                 return x
 
             patches.append(Reads(self.layers[name], compressed))

@@ -21,6 +21,7 @@ from laser_studio.debugger.stepper import Before
 from laser_studio.errors import InspectionError
 from laser_studio.laser import find_sites
 from laser_studio.laser.patches import Reads, Wrap
+from laser_studio.laser.reconstruct import projected
 from laser_studio.trm import TRM
 from laser_studio.trm.recursion import States, low_injection, net_of, reads
 
@@ -88,11 +89,7 @@ def as_intervened(session: Session, index: int, before: Before) -> Replacing:
 @contextmanager
 def reading_compressed(sites: Mapping[str, nn.Linear], bases: Mapping[str, Tensor]) -> Iterator[None]:
     """While it lasts, each of `sites` that has a basis (D, k) reads XQQᵀ in place of X."""
-
-    def compressed(basis: Tensor, x: Tensor) -> Tensor:
-        return ((x.float() @ basis) @ basis.T).to(x.dtype)
-
-    patches = [Reads(sites[name], partial(compressed, basis)) for name, basis in bases.items()]
+    patches = [Reads(sites[name], partial(projected, basis=basis)) for name, basis in bases.items()]
     try:
         yield
     finally:

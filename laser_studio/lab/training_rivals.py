@@ -24,6 +24,7 @@ from laser_studio.lab.train import per_block
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.laser.budget import Choice, Run
 from laser_studio.laser.compress import Mode
+from laser_studio.laser.patches import Wrap
 from laser_studio.laser.policy import ALL_OFF, Rank
 from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM
@@ -85,21 +86,18 @@ class Patched(Plain):
     def __init__(self, name: str, modules: Sequence[nn.Module]) -> None:
         super().__init__(name)
         self._modules = modules
+        self._patches: list[Wrap] = []
 
     def __enter__(self) -> Self:
-        for module in self._modules:
-            module.__dict__["forward"] = self._instead(module, module.forward)
+        self._patches = [Wrap(module, partial(self._instead, module)) for module in self._modules]
         return self
 
     def __exit__(self, *_: object) -> None:
-        for module in self._modules:
-            module.__dict__.pop("forward", None)
+        for patch in self._patches:
+            patch.remove()
 
-    def _instead(self, module: nn.Module, plain: Callable[..., Tensor]) -> Callable[..., Tensor]:
-        def forward(*args: Any) -> Tensor:
-            return self._forward(module, plain, *args) if torch.is_grad_enabled() else plain(*args)
-
-        return forward
+    def _instead(self, module: nn.Module, plain: Callable[..., Tensor], *args: Any) -> Tensor:
+        return self._forward(module, plain, *args) if torch.is_grad_enabled() else plain(*args)
 
     def _forward(self, module: Any, plain: Callable[..., Tensor], *args: Any) -> Tensor:
         raise NotImplementedError

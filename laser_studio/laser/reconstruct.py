@@ -53,6 +53,9 @@ class ReconstructedSites:
 
     def _reconstructed(self, name: str, x: Tensor) -> Tensor:
         tracker = self._tap.trackers.get(name)
-        if tracker is None or tracker.basis is None:
-            return x
-        return ((x.float() @ tracker.basis) @ tracker.basis.T).to(x.dtype)
+        return x if tracker is None or tracker.basis is None else projected(x, tracker.basis)
+
+
+def projected(x: Tensor, basis: Tensor) -> Tensor:
+    """XQQᵀ of x (…, D) and Q (D, k), computed in fp32, returned in x's dtype."""
+    return ((x.float() @ basis) @ basis.T).to(x.dtype)
