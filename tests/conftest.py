@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # has to be there before anything imports Triton
+
 from tests.chromium import require_chromium
 
 # The same examples on every run, and no deadline: a busy machine is no reason to fail.

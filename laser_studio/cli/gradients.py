@@ -17,7 +17,7 @@ def gradcheck(
     rank: Annotated[list[str] | None, typer.Option(help='Ranks to check, as "25%" or a number; default 50%, 25%, 12.5%.')] = None,
     mode: Annotated[list[str] | None, typer.Option(help="linear, block; default both.")] = None,
     storage: Annotated[str, typer.Option(help="Of coefficients and places kept whole: exact, int8 or int4.")] = "exact",
-    products: Annotated[str, typer.Option(help="Arithmetic on what is kept in few bits: auto, float or int8.")] = "auto",
+    products: Annotated[str, typer.Option(help="Arithmetic on what is kept in few bits: auto, float, int8 or bf16.")] = "auto",
     whole: Annotated[bool, typer.Option("--whole", help="Check block mode without bases too: places kept whole, in --storage.")] = False,
     blocks: Annotated[bool, typer.Option("--blocks", help="Keep nothing within blocks, make it again from what entered them.")] = False,
     budget: Annotated[

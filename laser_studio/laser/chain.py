@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from laser_studio import kernels
 from laser_studio.laser import int8
 from laser_studio.laser.functions import plain_arithmetic
+from laser_studio.laser.products import Arithmetic, outer, product
 from laser_studio.laser.quantise import Storage, quantise, restored
 
 REBUILT_AT_ONCE = {"cpu": 16 << 20, "cuda": 256 << 20}  # bytes of one stage's inner activations; larger blocks cost page faults on a CPU
@@ -128,14 +130,14 @@ class Boundary:
 
     keep: called with the rows (N, D) along that axis, returns what to save, (N, k), or None for the whole tensor.
     basis: Q (D, k), None with the whole. across: the axis is the last but one. storage: of what is kept.
-    integers: multiply in eight bits where the stage after it is rebuilt and where its weight gradients are summed.
+    products: how to multiply where the stage after it is rebuilt and where its weight gradients are summed.
     parts: what the tensor, whole, is the sum of, kept already; of the first place only, and then nothing else is kept there.
     """
 
     keep: Callable[[Tensor], Tensor | None]
     basis: Tensor | None
     across: bool
-    integers: bool = False
+    products: Arithmetic = "float"
     storage: Storage = "exact"
     formed: Formed = field(default_factory=lambda: Formed(None))
     parts: tuple[Piece, ...] = ()
@@ -229,9 +231,9 @@ class _Chain(torch.autograd.Function):
         sums: list[Tensor | None] = [None] * (2 * count)
         wanted = ctx.needs_input_grad[6 + 2 * count :]
 
-        def add(place: int, left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, integers: bool) -> None:
+        def add(place: int, left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, how: Arithmetic) -> None:
             if wanted[place]:
-                sums[place] = _outer(left, right, codes, integers, sums[place])
+                sums[place] = outer(_flat(left), None if right is None else _flat(right), codes, how, sums[place])
 
         with plain_arithmetic(gradient):
             end = count
@@ -330,27 +332,35 @@ class _Replay:
 
     def rebuild(self, x: Tensor | None, samples: slice) -> _Rebuilt:
         """h and between(h), from the place before or from x (b, T, D) where it has been made again."""
-        dtype, integers, codes, rows = self.products, self.before.boundary.integers, None, None
-        if x is None and not integers:
-            rows = self.before.rows(samples, dtype)
-        elif x is not None:
+        how, codes, rows = self.before.boundary.products, None, None
+        dtype = torch.bfloat16 if how == "bf16" else self.products
+        if x is not None:
             rows = _flat(_turn(x, self.stage.across)).to(dtype)
-        if integers:
+        elif how != "int8":
+            rows = self.before.rows(samples, dtype)
+        if how == "int8":
             codes = self.before.codes(samples) if rows is None else quantise(rows, "int8")
-            hidden = int8.rebuilt(*codes, self.formed.codes(self.held_first), dtype)
+            hidden = int8.rebuilt(*codes, self.formed.codes(self.held_first), self.products)
         else:
             assert rows is not None
-            hidden = rows @ (self.first if x is not None else self.formed.floats(self.held_first, dtype)).T
+            weight = self.formed.cast(self.held_first, dtype) if x is not None else self.formed.floats(self.held_first, dtype)
+            hidden = product(rows, weight.T).to(self.products) if how == "bf16" else rows @ weight.T
         _, length, width = self.before.shape
         between, pull = self._differentiated(hidden.view(-1, width if self.stage.across else length, hidden.shape[1]))
         return _Rebuilt(between, pull, rows, codes)
 
+    def mixed(self, between: Tensor) -> Tensor:
+        """What the stage adds to its input, of between(h)."""
+        if self.before.boundary.products != "bf16":
+            return F.linear(between, self.last)
+        return product(_flat(between), self.formed.cast(self.held_last, torch.bfloat16).T).to(self.products).view(*between.shape[:-1], -1)
+
     def _differentiated(self, hidden: Tensor) -> tuple[Tensor, Pull]:
         own: Callable[[Tensor], tuple[Tensor, Pull] | None] | None = getattr(self.stage, "vjp", None)
-        if own is not None and (found := own(hidden)) is not None:
-            return found
         rebuilding.now = True
         try:
+            if own is not None and (found := own(hidden)) is not None:
+                return found
             with torch.enable_grad(), torch.autocast(hidden.device.type, self.autocast[1], enabled=self.autocast[0]):
                 between = self.stage.between(hidden.requires_grad_())
         finally:
@@ -371,13 +381,13 @@ class _Rebuilt:
     deviation: Tensor | None = None
 
 
-Add = Callable[[int, Tensor, Tensor | None, tuple[Tensor, Tensor] | None, bool], None]
+Add = Callable[[int, Tensor, Tensor | None, tuple[Tensor, Tensor] | None, Arithmetic], None]
 
 
 def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add) -> Tensor:
     """The gradient at what enters the first of `run`, from that at what the last gives; between them nothing was kept.
 
-    add: given what `_outer` makes gradients of weights of, of first layers under the numbers of their stages, of last ones behind those.
+    add: given what `outer` makes gradients of weights of, of first layers under the numbers of their stages, of last ones behind those.
     """
     rebuilt: list[_Rebuilt] = []
     x: Tensor | None = None
@@ -385,8 +395,7 @@ def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | 
         rebuilt.append(replay.rebuild(x, samples))
         if not replay.after.pieces:
             x = replay.before.whole(samples) if x is None else x
-            mixed = F.linear(rebuilt[-1].between, replay.last)
-            x, rebuilt[-1].deviation = _normed(_turn(x, replay.stage.across), mixed, replay.stage)
+            x, rebuilt[-1].deviation = _normed_again(_turn(x, replay.stage.across), replay.mixed(rebuilt[-1].between), replay.stage)
             rebuilt[-1].out = x
     while rebuilt:
         replay, now = run[len(rebuilt) - 1], rebuilt.pop()
@@ -397,9 +406,9 @@ def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | 
         residual = _norm_backward(_turn(gradient, across), _turn(out, across), held)
         narrow = residual.to(replay.products)  # another dtype than the residual's only under autocast
         inner = now.pull(narrow @ replay.last)
-        add(count + replay.number, narrow, now.between, None, replay.before.boundary.integers)
-        add(replay.number, inner, now.rows, now.codes, replay.before.boundary.integers)
-        gradient = _turn((inner @ replay.first).to(residual.dtype).add_(residual), across)
+        add(count + replay.number, narrow, now.between, None, replay.before.boundary.products)
+        add(replay.number, inner, now.rows, now.codes, replay.before.boundary.products)
+        gradient = _turn(_added_product(residual, inner, replay.first), across)
     return gradient
 
 
@@ -432,7 +441,7 @@ def _kept(boundary: Boundary, x: Tensor) -> tuple[Piece, ...]:
     rows = _flat(_turn(x, boundary.across))
     kept = boundary.keep(rows)
     if boundary.storage != "exact":
-        return (Piece(*quantise(rows if kept is None else kept, boundary.storage, by_row=boundary.integers), boundary.across),)
+        return (Piece(*quantise(rows if kept is None else kept, boundary.storage, by_row=boundary.products == "int8"), boundary.across),)
     return (Piece(x if kept is None else kept, None, boundary.across),)
 
 
@@ -444,18 +453,37 @@ def _normed(turned: Tensor, mixed: Tensor, stage: Stage) -> tuple[Tensor, Tensor
     return _turn(wide.mul_(deviation).to(turned.dtype), stage.across), deviation
 
 
+def _normed_again(turned: Tensor, mixed: Tensor, stage: Stage) -> tuple[Tensor, Tensor]:
+    """The same in backward, where it need not be forward's to the last bit."""
+    if not _in_rows(turned, mixed):
+        return _normed(turned, mixed, stage)
+    from laser_studio.kernels import norms
+
+    out, deviation = norms.normed_sum(turned, mixed, stage.eps)
+    return _turn(out, stage.across), deviation
+
+
 def _norm_backward(gradient: Tensor, out: Tensor, deviation: Tensor) -> Tensor:
     """Gradient at s of ŷ = r·s, r = 1/√(mean s² + eps): r·(d − ŷ·mean(d·ŷ)), in fp32, returned in d's dtype."""
+    if _in_rows(gradient, out, deviation):
+        from laser_studio.kernels import norms
+
+        return norms.norm_pulled(gradient, out, deviation)
     wide, out = gradient.float(), out.float()
     along = (wide * out).mean(-1, keepdim=True)
     return torch.addcmul(wide, out, along, value=-1).mul_(deviation).to(gradient.dtype)
 
 
-def _outer(left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, integers: bool, onto: Tensor | None) -> Tensor:
-    """leftᵀ·right, or with the codes in place of right; in eight bits if `integers`, then in fp32. onto: what it is added to, in place."""
-    left = _flat(left)
-    if integers:
-        return int8.outer(left, *codes, onto=onto) if codes is not None else int8.outer(left, _flat(right), onto=onto)  # type: ignore[arg-type]
-    assert right is not None
-    right = _flat(right).to(left.dtype)
-    return left.T @ right if onto is None else onto.addmm_(left.T, right)
+def _in_rows(*tensors: Tensor) -> bool:
+    """Whether a fused kernel can take their rows as they lie."""
+    first = tensors[0]
+    return kernels.usable(first) and first.shape[-1] <= kernels.WIDEST and all(each.is_contiguous() for each in tensors)
+
+
+def _added_product(onto: Tensor, inner: Tensor, weight: Tensor) -> Tensor:
+    """onto (…, D) + inner (…, n)·weight (n, D), in onto's dtype and memory."""
+    if onto.dtype == inner.dtype and onto.is_contiguous():
+        rows = onto.view(-1, onto.shape[-1])
+        torch.addmm(rows, _flat(inner), weight, out=rows)
+        return onto
+    return (inner @ weight).to(onto.dtype).add_(onto)

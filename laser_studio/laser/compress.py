@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from torch.utils.weak import WeakIdKeyDictionary
 
 from laser_studio.errors import CompressionError, LaserStudioError
-from laser_studio.laser import functions, int8
+from laser_studio.laser import functions
 from laser_studio.laser.books import CHAIN, Books, Measured
 from laser_studio.laser.budget import IN_FULL, Budget, Choice, Option, Run
 from laser_studio.laser.chain import Boundary, Formed, Piece, Stage, Weights, chain, kept_whole
@@ -29,6 +29,7 @@ from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.ledger import CompressionLedger, TotalLine
 from laser_studio.laser.patches import Instead, Patch, Saving, Wrap
 from laser_studio.laser.policy import LaserPolicy
+from laser_studio.laser.products import Arithmetic, Products, arithmetic
 from laser_studio.laser.quantise import Storage, stored_bytes
 from laser_studio.laser.rule import Standing
 from laser_studio.laser.sites import find_sites
@@ -37,7 +38,6 @@ from laser_studio.laser.together import Group
 from laser_studio.laser.tracker import Snapshot, refresh_together
 
 Mode = Literal["linear", "block"]
-Products = Literal["auto", "float", "int8"]
 FORMAT = 1
 
 
@@ -90,8 +90,8 @@ def compress(
     patterns of site names, of which the last that fits counts. In mode "block" places between stages that the policy switches off
     are stored whole, in the same ways; four bits are made for them, and poor for Z. Of a place that is "recomputed" nothing is
     stored, whatever the policy: backward makes it again from the place before, by running the stage between to its end.
-    products: of what is stored in few bits, where backward rebuilds and where weight gradients are summed: "int8", "float", or "auto",
-    which is int8 where that is known to be faster (`int8.pays`).
+    products: of what is stored in few bits, where backward rebuilds and where weight gradients are summed: "int8", "bf16", "float" as the
+    model is, or "auto", the fastest: for a model in fp32 int8 on a CPU that has it and bf16 on a GPU.
     group: the processes that train this model together, each with its equal part of every batch: bases, growth and resets are then those of
     all of them, the same everywhere.
     thin: every so many rows of an application one is looked at for the basis and its fidelity; all are stored. 1 looks at all.
@@ -423,12 +423,13 @@ class Compression:
             with torch.autocast(x.device.type, enabled=False):
                 return self._product(site, x, weight, bias)
         basis = site.basis
-        integers = basis is not None and site.storage != "exact" and self._in_integers((x.device, x.dtype), basis.shape[1])
-        site.by_row = integers
+        few_bits = basis is not None and site.storage != "exact"
+        how: Arithmetic = arithmetic(self.products, x.device, x.dtype, basis.shape[1]) if few_bits and basis is not None else "float"
+        site.by_row = how == "int8"
         z = site.take(x.detach().reshape(-1, x.shape[-1]))
         if z is None or basis is None:
             return F.linear(_alone(x) if site.is_small else x, weight, bias)
-        return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, integers=integers)
+        return functions.linear(x, weight, bias, z, site.projection(weight), basis, storage=site.storage, products=how)
 
     def _chain_call(self, name: str) -> Callable[..., Tensor]:
         module = self._chains[name]
@@ -461,10 +462,10 @@ class Compression:
             if storage != "recomputed":  # what is made again is no more exact than the place it is made of
                 few_bits = storage != "exact"
             columns = width if site is None or site.basis is None else site.basis.shape[1]
-            integers = few_bits and self._in_integers((x.device, dtype), columns)
-            boundaries.append(self._boundary(place, site, across, width, integers))
+            how = arithmetic(self.products, x.device, dtype, columns) if few_bits else "float"
+            boundaries.append(self._boundary(place, site, across, width, how))
             if site is None:
-                self.books.note_whole(place, feeds * x.nbytes, _whole_bytes(x, width, storage, integers))
+                self.books.note_whole(place, feeds * x.nbytes, _whole_bytes(x, width, storage, how == "int8"))
         boundaries[0] = self._shared(places[0][0], places[0][1], boundaries[0], x, parts)
         for stage, boundary, after in zip(stages, boundaries, boundaries[1:], strict=False):
             first, last = stage.first, stage.last
@@ -498,28 +499,26 @@ class Compression:
         kept, new = [], 0
         for part, piece in zip(parts, known, strict=True):
             if piece is None:
-                piece = kept_whole(part, storage, boundary.integers)
+                piece = kept_whole(part, storage, boundary.products == "int8")
                 self._ends[part] = (part._version, storage), piece, name
                 new += piece.nbytes
             kept.append(piece)
-        self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, boundary.integers))  # in place of what was noted
+        by_row = boundary.products == "int8"
+        self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, by_row))  # in place of what was noted
         return replace(boundary, parts=tuple(kept))
 
-    def _boundary(self, name: str, site: StoredSite | None, across: bool, width: int, integers: bool) -> Boundary:
+    def _boundary(self, name: str, site: StoredSite | None, across: bool, width: int, how: Arithmetic) -> Boundary:
         basis, storage = None if site is None else site.basis, self.storage_for(name)
         formed = self._formed.get(name)
         if formed is None or formed.basis is not basis:
             formed = self._formed[name] = Formed(basis)
         self._places.setdefault(name, width)
         if site is None:
-            return Boundary(lambda rows: None, None, across, integers, storage, formed)
-        site.by_row = integers
+            return Boundary(lambda rows: None, None, across, how, storage, formed)
+        site.by_row = how == "int8"
         if basis is None:
             return Boundary(site.take, None, across, formed=formed)
-        return Boundary(site.take, basis, across, integers, storage, formed)
-
-    def _in_integers(self, products: tuple[torch.device, torch.dtype], columns: int) -> bool:
-        return self.products == "int8" or (self.products == "auto" and int8.pays(*products, columns))
+        return Boundary(site.take, basis, across, how, storage, formed)
 
     def _stand_in(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """What gets the weight's gradient in `dtype`, one for all applications of the open step."""

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from laser_studio.laser import int8
+from laser_studio.laser import products as arithmetics
+from laser_studio.laser.products import Arithmetic
 from laser_studio.laser.quantise import Storage, quantise, restored
 
 
@@ -59,7 +60,7 @@ class _StandIn(torch.autograd.Function):
 
 def linear_whole(x: Tensor, weight: Tensor, bias: Tensor | None, codes: Tensor, scale: Tensor) -> Tensor:
     """`F.linear(x, weight, bias)` that keeps of x its rows as codes that are there already; only the weight's gradient is approximate."""
-    return _Linear.apply(x, weight.detach(), bias, codes, weight, None, scale, False)
+    return _Linear.apply(x, weight.detach(), bias, codes, weight, None, scale, "float")
 
 
 def linear(
@@ -71,15 +72,15 @@ def linear(
     basis: Tensor,
     *,
     storage: Storage = "exact",
-    integers: bool = False,
+    products: Arithmetic = "float",
 ) -> Tensor:
     """`F.linear(x, weight, bias)` that keeps z (N, k) in place of x (…, D), in `storage`.
 
-    The input's and the bias's gradients are exact; the weight's is (dYᵀZ)Qᵀ, by way of `projected` (see `project`). integers: the
-    product dYᵀZ in eight bits, where Z is kept in few.
+    The input's and the bias's gradients are exact; the weight's is (dYᵀZ)Qᵀ, by way of `projected` (see `project`). products: how
+    dYᵀZ is multiplied, where Z is kept in few bits.
     """
-    kept, scale = (z, None) if storage == "exact" else quantise(z, storage, by_row=integers)
-    return _Linear.apply(x, weight.detach(), bias, kept, projected, basis, scale, integers)
+    kept, scale = (z, None) if storage == "exact" else quantise(z, storage, by_row=products == "int8")
+    return _Linear.apply(x, weight.detach(), bias, kept, projected, basis, scale, products)
 
 
 class _Linear(torch.autograd.Function):
@@ -93,9 +94,9 @@ class _Linear(torch.autograd.Function):
         projected: Tensor,
         basis: Tensor | None,
         scale: Tensor | None,
-        integers: bool,
+        products: Arithmetic,
     ) -> Tensor:
-        ctx.integers, ctx.told = integers, projected.dtype
+        ctx.products, ctx.told = products, projected.dtype
         ctx.save_for_backward(z, weight, basis, scale)  # Q is not needed here, but hooks shall see it
         return F.linear(x, weight, bias)
 
@@ -108,15 +109,18 @@ class _Linear(torch.autograd.Function):
             dx = gradient @ weight if ctx.needs_input_grad[0] else None
             db = rows.sum(0) if ctx.needs_input_grad[2] else None
             width = weight.shape[1] if basis is None else basis.shape[1]
-            dp = _outer(rows, z, scale, width, ctx.integers).to(ctx.told) if ctx.needs_input_grad[4] else None
+            dp = _outer(rows, z, scale, width, ctx.products).to(ctx.told) if ctx.needs_input_grad[4] else None
         return dx, None, db, None, dp, None, None, None
 
 
-def _outer(rows: Tensor, z: Tensor, scale: Tensor | None, width: int, integers: bool) -> Tensor:
+def _outer(rows: Tensor, z: Tensor, scale: Tensor | None, width: int, products: Arithmetic) -> Tensor:
     """dYᵀZ in fp32, or as `rows` are."""
-    if integers and scale is not None and z.dtype == torch.int8:  # scales are per row then
-        return int8.outer(rows, z, scale)
-    return rows.T @ (z if scale is None else restored(z, scale, width, rows.dtype))
+    if scale is None:
+        return rows.T @ z
+    if products == "int8" and z.dtype == torch.int8:  # scales are per row then
+        return arithmetics.outer(rows, None, (z, scale), products)
+    how: Arithmetic = "bf16" if products == "bf16" else "float"
+    return arithmetics.outer(rows, restored(z, scale, width, torch.bfloat16 if how == "bf16" else rows.dtype), None, how)
 
 
 def plain_arithmetic(x: Tensor) -> torch.autocast:

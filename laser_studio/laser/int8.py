@@ -19,19 +19,17 @@ ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the
 
 
 def pays(device: torch.device, dtype: torch.dtype, columns: int) -> bool:
-    """Whether eight-bit products pay in place of those of `dtype`: of fp32 on a CPU with VNNI or a CUDA device of compute capability 8 up,
-    of rows that are long enough.
+    """Whether eight-bit products pay in place of those of `dtype`: of fp32 on a CPU with VNNI, of rows that are long enough.
 
-    Never of half precision: hardware that has fast integers has fast half products too, and what is won no longer pays for rounding.
+    Never of half precision: hardware that has fast integers has fast half products too, and what is won no longer pays for rounding. On a
+    GPU half products serve fp32 too, and nothing has to be quantised for them.
     """
-    return dtype == torch.float32 and columns >= LEAST_COLUMNS and _has_integers(device)
+    return dtype == torch.float32 and columns >= LEAST_COLUMNS and device.type == "cpu" and _has_integers()
 
 
-@lru_cache(maxsize=8)
-def _has_integers(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    return device.type == "cpu" and getattr(torch.cpu, "_is_vnni_supported", bool)()
+@lru_cache(maxsize=1)
+def _has_integers() -> bool:
+    return getattr(torch.cpu, "_is_vnni_supported", bool)()
 
 
 def rebuilt(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:

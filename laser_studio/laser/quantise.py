@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from laser_studio import kernels
+
 Storage = Literal["exact", "int8", "int4", "recomputed"]
 GROUP = {"int8": 64, "int4": 32}  # values that share a scale, where it is not the row's
 LEVELS, STEPS = 127, 15  # largest code of eight bits, on either side of zero; of four, above the lowest value
@@ -28,6 +30,8 @@ def quantise(x: Tensor, storage: Storage, *, by_row: bool = True) -> tuple[Tenso
     values in each, and bf16 (N, 2·⌈D/32⌉), scales and behind them lowest values. What is not finite shows in the scale, and so in all
     the values that share it.
     """
+    if kernels.usable(x) and x.shape[1] <= kernels.WIDEST:
+        return _quantised_by_kernel(x.contiguous(), storage, by_row)
     if storage == "int8":
         groups = _groups(x.shape[1], by_row)
         codes = torch.empty(x.shape, dtype=torch.int8, device=x.device)
@@ -57,6 +61,12 @@ def quantise(x: Tensor, storage: Storage, *, by_row: bool = True) -> tuple[Tenso
 
 def restored(codes: Tensor, scale: Tensor, width: int, dtype: torch.dtype) -> Tensor:
     """The values (N, width) in `dtype`; codes of either kind, told apart by their dtype."""
+    if kernels.usable(codes) and width <= kernels.WIDEST:
+        from laser_studio.kernels import rows
+
+        if codes.dtype == torch.int8:
+            return rows.restored(codes.contiguous(), scale.contiguous(), dtype)
+        return rows.restored_from_four(codes.contiguous(), scale.contiguous(), width, dtype)
     if codes.dtype == torch.int8:
         values = codes.to(dtype)
         if scale.shape[1] == 1:
@@ -67,6 +77,14 @@ def restored(codes: Tensor, scale: Tensor, width: int, dtype: torch.dtype) -> Te
     values = torch.cat((codes & 15, codes >> 4), dim=1)[:, : groups * group].to(dtype)
     one, low = scale.to(dtype)[:, :, None].split(groups, dim=1)
     return values.view(codes.shape[0], groups, group).mul_(one).add_(low).view(values.shape)[:, :width]
+
+
+def _quantised_by_kernel(x: Tensor, storage: Storage, by_row: bool) -> tuple[Tensor, Tensor]:
+    from laser_studio.kernels import rows
+
+    if storage == "int8":
+        return rows.quantised(x, _groups(x.shape[1], by_row))
+    return rows.quantised_in_four(x, _half(x.shape[1]))
 
 
 def stored_bytes(x: Tensor, storage: Storage, *, by_row: bool = True) -> int:

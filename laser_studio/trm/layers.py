@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from laser_studio import kernels
 from laser_studio.errors import CompressionError
 from laser_studio.trm import pullbacks
 from laser_studio.trm.config import TRMConfig
@@ -157,7 +158,9 @@ class Attention(nn.Module):
 
     def pulled(self, qkv: Tensor, rope: CosSin | None) -> pullbacks.Pulled | None:
         """`mix` with its derivative, None where autograd finds it faster."""
-        return pullbacks.attention(qkv, self.num_heads, rope) if pullbacks.is_short(qkv) else None
+        if pullbacks.is_short(qkv):
+            return pullbacks.attention(qkv, self.num_heads, rope)
+        return pullbacks.fused_attention(qkv, self.num_heads, rope) if kernels.usable(qkv) else None
 
     def heads(self, qkv: Tensor, rope: CosSin | None) -> tuple[Tensor, Tensor, Tensor]:  # (B, T, 3D) -> 3 × (B, heads, T, head_dim)
         """What is attended with: q and k, turned by their positions, and v."""

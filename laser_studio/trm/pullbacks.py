@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from laser_studio import kernels
+
 CosSin = tuple[Tensor, Tensor]
 Pulled = tuple[Tensor, Callable[[Tensor], Tensor]]
 NOTHING = 1e-12  # smaller weights change no sum; a trained model has subnormal ones, which a CPU multiplies ten times as slowly
@@ -22,6 +24,11 @@ SHORT = {torch.float32: 128, torch.bfloat16: 256, torch.float16: 256}
 
 def swiglu(gate_up: Tensor) -> Pulled:  # (…, 2·inner) -> (…, inner)
     """silu(g)·u."""
+    if kernels.usable(gate_up):
+        from laser_studio.kernels import gates
+
+        whole = gate_up.contiguous()
+        return gates.gated(whole), lambda gradient: gates.gated_pulled(gradient.contiguous(), whole)
     gate, up = gate_up.chunk(2, dim=-1)
     active = F.silu(gate)
 
@@ -68,6 +75,27 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
 
     mixed = torch.bmm(weights, v).unflatten(0, (batch, heads)).transpose(1, 2).to(qkv.dtype)
     return mixed.reshape(batch, length, width // 3), pull
+
+
+def fused_attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T, 3D) -> (B, T, D)
+    """The same where `kernels.usable`: torch's fused attention in the dtype given, what is around it by one kernel each way."""
+    from laser_studio.kernels import rotary
+
+    batch, length, width = qkv.shape
+    size = width // (3 * heads)
+    by_head = qkv.view(batch, length, 3 * heads, size)
+    both = by_head if rope is None else rotary.rotated(qkv, heads, rope)
+    parts = both[:, :, :heads], both[:, :, heads : 2 * heads], by_head[:, :, 2 * heads :]
+    q, k, v = (each.transpose(1, 2).detach().requires_grad_() for each in parts)
+    with torch.enable_grad():
+        mixed = F.scaled_dot_product_attention(q, k, v)
+
+    def pull(gradient: Tensor) -> Tensor:
+        d = gradient.view(batch, length, heads, size).transpose(1, 2)
+        to_q, to_k, to_v = torch.autograd.grad(mixed, (q, k, v), d)
+        return rotary.turned_back(to_q, to_k, to_v, rope)
+
+    return mixed.detach().transpose(1, 2).reshape(batch, length, width // 3), pull
 
 
 def _rotated(x: Tensor, rope: CosSin, sign: int) -> Tensor:
