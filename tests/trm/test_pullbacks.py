@@ -45,9 +45,23 @@ def test_attention(dtype: torch.dtype, turned: bool) -> None:
     check(pullbacks.attention(x, heads, rope), by_autograd(lambda qkv: layer.mix(qkv, rope), x, gradient), gradient)
 
 
-def test_long_sequences_and_double_precision_are_left_to_autograd() -> None:
-    assert pullbacks.is_short(torch.empty(1, 97, 24, dtype=torch.bfloat16))
-    assert not pullbacks.is_short(torch.empty(1, 916, 24, dtype=torch.bfloat16))
+@pytest.mark.parametrize("in_half", [True, False], ids=["bfloat16 at hand", "without"])
+@pytest.mark.parametrize("at_once", [1, 4 * 4 * 11, 3 * 4 * 11**2])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention_in_parts(monkeypatch: pytest.MonkeyPatch, in_half: bool, at_once: int, dtype: torch.dtype) -> None:
+    """Parts of one query, of some of one head, and of several heads; with a processor that multiplies half precision and without."""
+    monkeypatch.setattr(pullbacks, "_has_bfloat16", lambda: in_half)
+    monkeypatch.setattr(pullbacks, "AT_ONCE", at_once)
+    test_attention(dtype, True)
+
+
+def test_long_sequences_and_double_precision_are_left_to_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+    for in_half in (True, False):
+        monkeypatch.setattr(pullbacks, "_has_bfloat16", lambda in_half=in_half: in_half)
+        assert pullbacks.is_short(torch.empty(1, 97, 24, dtype=torch.bfloat16))
+        assert pullbacks.is_short(torch.empty(1, 916, 24, dtype=torch.bfloat16)) is in_half
+        assert not pullbacks.is_short(torch.empty(1, 916, 24, dtype=torch.float16))
+        assert not pullbacks.is_short(torch.empty(1, 1025, 24, dtype=torch.bfloat16))
     assert not pullbacks.is_short(torch.empty(1, 192, 24)) and pullbacks.is_short(torch.empty(1, 97, 24))
     assert not pullbacks.is_short(torch.empty(1, 97, 24, dtype=torch.float64))
 
