@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from laser_studio.kernels.launch import on_device_of
+from laser_studio.kernels.launch import on_device_of, programs
 
 AT_ONCE = 1024  # values of a program
 
@@ -18,7 +18,7 @@ def gated(gate_up: Tensor) -> Tensor:
     found = gate_up.new_empty(*gate_up.shape[:-1], inner)
     if found.numel():
         with on_device_of(gate_up):
-            _gated[(triton.cdiv(found.numel(), AT_ONCE),)](gate_up, found, found.numel(), inner, AT_ONCE)
+            _gated[programs(found.numel(), AT_ONCE)](gate_up, found, found.numel(), inner, AT_ONCE)
     return found
 
 
@@ -26,7 +26,7 @@ def gated_pulled(gradient: Tensor, gate_up: Tensor) -> Tensor:
     """The gradient at [g, u] (…, 2n) from that at silu(g)·u (…, n), both contiguous; in gate_up's dtype."""
     found = torch.empty_like(gate_up)
     if gradient.numel():
-        grid = (triton.cdiv(gradient.numel(), AT_ONCE),)
+        grid = programs(gradient.numel(), AT_ONCE)
         with on_device_of(gate_up):
             _gated_pulled[grid](gradient, gate_up, found, gradient.numel(), gradient.shape[-1], AT_ONCE)
     return found

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from laser_studio.kernels.launch import on_device_of, tile
+from laser_studio.kernels.launch import on_device_of, programs, tile
 
 
 def normed_sum(x: Tensor, other: Tensor, eps: float) -> tuple[Tensor, Tensor]:
@@ -18,7 +18,7 @@ def normed_sum(x: Tensor, other: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     if x.numel():
         rows = deviation.numel()
         with on_device_of(x):
-            _normed_sum[(triton.cdiv(rows, at_once),)](x, other, out, deviation, rows, eps, width, at_once, columns)
+            _normed_sum[programs(rows, at_once)](x, other, out, deviation, rows, eps, width, at_once, columns)
     return out, deviation
 
 
@@ -30,7 +30,7 @@ def norm_pulled(gradient: Tensor, out: Tensor, deviation: Tensor) -> Tensor:
     if gradient.numel():
         rows = deviation.numel()
         with on_device_of(gradient):
-            _norm_pulled[(triton.cdiv(rows, at_once),)](gradient, out, deviation, found, rows, width, at_once, columns)
+            _norm_pulled[programs(rows, at_once)](gradient, out, deviation, found, rows, width, at_once, columns)
     return found
 
 

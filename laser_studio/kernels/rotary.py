@@ -6,7 +6,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from laser_studio.kernels.launch import on_device_of
+from laser_studio.kernels.launch import on_device_of, programs
 
 AT_ONCE = 512  # pairs of a program
 CosSin = tuple[Tensor, Tensor]
@@ -24,7 +24,7 @@ def rotated(qkv: Tensor, heads: int, table: CosSin) -> Tensor:
     if pairs:
         with on_device_of(qkv):
             cos, sin = (each.contiguous() for each in table)
-            _rotated[(triton.cdiv(pairs, AT_ONCE),)](qkv, cos, sin, found, pairs, length, heads, size, AT_ONCE)
+            _rotated[programs(pairs, AT_ONCE)](qkv, cos, sin, found, pairs, length, heads, size, AT_ONCE)
     return found
 
 
@@ -38,7 +38,7 @@ def turned_back(to_q: Tensor, to_k: Tensor, to_v: Tensor, table: CosSin | None) 
     if pairs:
         cos, sin = (to_q, to_q) if table is None else (each.contiguous() for each in table)
         with on_device_of(to_q):
-            grid = (triton.cdiv(pairs, AT_ONCE),)
+            grid = programs(pairs, AT_ONCE)
             turns = table is not None
             _turned_back[grid](to_q, to_k, to_v, cos, sin, found, pairs, length, *to_q.stride()[:3], heads, size, turns, AT_ONCE)
     return found

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from laser_studio.kernels.launch import on_device_of, tile
+from laser_studio.kernels.launch import on_device_of, programs, tile
 
 GROUP = tl.constexpr(32)  # values of four bits that share a scale and a lowest value
 TINY = tl.constexpr(torch.finfo(torch.float32).tiny)
@@ -21,7 +21,7 @@ def quantised(x: Tensor, groups: int) -> tuple[Tensor, Tensor]:
     at_once, columns = tile(width // groups)
     if x.numel():
         with on_device_of(x):
-            _quantise[(triton.cdiv(rows * groups, at_once),)](x, codes, scale, rows * groups, width // groups, at_once, columns)
+            _quantise[programs(rows * groups, at_once)](x, codes, scale, rows * groups, width // groups, at_once, columns)
     return codes, scale
 
 
@@ -32,7 +32,7 @@ def restored(codes: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor:
     at_once, columns = tile(width // groups)
     if codes.numel():
         with on_device_of(codes):
-            _restore[(triton.cdiv(rows * groups, at_once),)](codes, scale, values, rows * groups, width // groups, at_once, columns)
+            _restore[programs(rows * groups, at_once)](codes, scale, values, rows * groups, width // groups, at_once, columns)
     return values
 
 

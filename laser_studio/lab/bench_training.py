@@ -35,6 +35,7 @@ from laser_studio.trm import TRM, Carry, TRMConfig
 Step = tuple[Carry, dict[str, Tensor]]
 Watch = Callable[[int, int, str], object]
 CHECKED = 8  # steps whose gradients are compared
+MOST_PUZZLES = 512  # to draw steps from, unless a batch is larger
 FORMAT = "laser-studio-bench-training"
 
 
@@ -136,7 +137,7 @@ def bench_training(
         watch(done, total, name)
 
     watch(0, total, PLAIN)
-    stream = mixed_steps(model, task.puzzles(8 * batch, seed, "held-out"), batch, seed)
+    stream = mixed_steps(model, task.puzzles(max(batch, min(8 * batch, MOST_PUZZLES)), seed, "held-out"), batch, seed)
     steps = list(islice(stream, settle + CHECKED))
     early, late = steps[:-CHECKED], steps[-CHECKED:]
     runs = [partial(forward_backward, model, *step) for step in early]

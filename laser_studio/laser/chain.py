@@ -198,7 +198,12 @@ class _Chain(torch.autograd.Function):
             if kept[-1]:
                 deviations.append(deviation)
         # what is kept is for save_for_backward alone to hold
-        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = stages, [replace(each, parts=()) for each in boundaries], x.shape, x.dtype
+        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = (
+            stages,
+            [replace(each, parts=()) if each.parts else each for each in boundaries],
+            x.shape,
+            x.dtype,
+        )
         ctx.products = dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
         ctx.gradient_dtypes = [weight.dtype for weight in weights[2 * count :]]
@@ -236,13 +241,18 @@ class _Chain(torch.autograd.Function):
                 sums[place] = outer(_flat(left), None if right is None else _flat(right), codes, how, sums[place])
 
         with plain_arithmetic(gradient):
-            end = count
+            end, out = count, None
             while end:
                 start = max(place for place in range(end) if places[place].pieces)
                 run, deviation = replays[start:end], deviations.pop() if places[end].pieces else None
                 parts = _in_samples(ctx.shape, run)
-                found = [_run_backward(run, gradient[part], None if deviation is None else deviation[part], part, add) for part in parts]
-                gradient, end = found[0] if len(found) == 1 else torch.cat(found), start
+                if len(parts) == 1:
+                    gradient, out = _run_backward(run, gradient, deviation, parts[0], add, out)
+                else:
+                    held_back = [None if deviation is None else deviation[part] for part in parts]
+                    found = [_run_backward(run, gradient[part], one, part, add) for part, one in zip(parts, held_back, strict=True)]
+                    gradient, out = torch.cat([one for one, _ in found]), None
+                end = start
         sent = [None if one is None else one.to(dtype) for one, dtype in zip(sums, ctx.gradient_dtypes, strict=True)]
         return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(5 + len(held))), *sent)
 
@@ -330,8 +340,13 @@ class _Replay:
     def last(self) -> Tensor:
         return self.formed.cast(self.held_last, self.products)
 
-    def rebuild(self, x: Tensor | None, samples: slice) -> _Rebuilt:
-        """h and between(h), from the place before or from x (b, T, D) where it has been made again."""
+    @property
+    def reads_whole(self) -> bool:
+        """Whether `rebuild` reads the place before as it lies, whole: not as coefficients, nor as codes."""
+        return self.before.basis is None and self.before.boundary.products != "int8"
+
+    def rebuild(self, x: Tensor | None, samples: slice, *, again: bool) -> _Rebuilt:
+        """h and between(h), from x (b, T, D), or the place before. again: x has been made again, and is not what Q and codes belong to."""
         how, codes, rows = self.before.boundary.products, None, None
         dtype = torch.bfloat16 if how == "bf16" else self.products
         if x is not None:
@@ -343,7 +358,7 @@ class _Replay:
             hidden = int8.rebuilt(*codes, self.formed.codes(self.held_first), self.products)
         else:
             assert rows is not None
-            weight = self.formed.cast(self.held_first, dtype) if x is not None else self.formed.floats(self.held_first, dtype)
+            weight = self.formed.cast(self.held_first, dtype) if again else self.formed.floats(self.held_first, dtype)
             hidden = product(rows, weight.T).to(self.products) if how == "bf16" else rows @ weight.T
         _, length, width = self.before.shape
         between, pull = self._differentiated(hidden.view(-1, width if self.stage.across else length, hidden.shape[1]))
@@ -384,15 +399,19 @@ class _Rebuilt:
 Add = Callable[[int, Tensor, Tensor | None, tuple[Tensor, Tensor] | None, Arithmetic], None]
 
 
-def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add) -> Tensor:
-    """The gradient at what enters the first of `run`, from that at what the last gives; between them nothing was kept.
+def _run_backward(
+    run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add, out: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
+    """The gradient at what enters the first of `run`, from that at what the last gives, and what enters, if it was needed whole.
 
-    add: given what `outer` makes gradients of weights of, of first layers under the numbers of their stages, of last ones behind those.
+    Between the stages of a run nothing was kept. add: given what `outer` makes gradients of weights of, of first layers under the numbers
+    of their stages, of last ones behind those; out: what the last gives, where that is at hand.
     """
     rebuilt: list[_Rebuilt] = []
-    x: Tensor | None = None
-    for replay in run:
-        rebuilt.append(replay.rebuild(x, samples))
+    entered = x = run[0].before.whole(samples) if run[0].reads_whole else None
+    given = out
+    for number, replay in enumerate(run):
+        rebuilt.append(replay.rebuild(x, samples, again=number > 0))
         if not replay.after.pieces:
             x = replay.before.whole(samples) if x is None else x
             x, rebuilt[-1].deviation = _normed_again(_turn(x, replay.stage.across), replay.mixed(rebuilt[-1].between), replay.stage)
@@ -400,7 +419,7 @@ def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | 
     while rebuilt:
         replay, now = run[len(rebuilt) - 1], rebuilt.pop()
         across, count = replay.stage.across, replay.count
-        out = replay.after.whole(samples) if now.out is None else now.out
+        out, given = now.out if now.out is not None else given if given is not None else replay.after.whole(samples), None
         held = deviation if now.deviation is None else now.deviation
         assert held is not None
         residual = _norm_backward(_turn(gradient, across), _turn(out, across), held)
@@ -409,7 +428,7 @@ def _run_backward(run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | 
         add(count + replay.number, narrow, now.between, None, replay.before.boundary.products)
         add(replay.number, inner, now.rows, now.codes, replay.before.boundary.products)
         gradient = _turn(_added_product(residual, inner, replay.first), across)
-    return gradient
+    return gradient, entered
 
 
 def _in_samples(shape: torch.Size, run: Sequence[_Replay]) -> list[slice]:
