@@ -136,44 +136,16 @@ def fused_attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # 
     by_head = qkv.view(batch, length, 3 * heads, size)
     both = by_head if rope is None else rotary.rotated(qkv, heads, rope)
     parts = both[:, :, :heads], both[:, :, heads : 2 * heads], by_head[:, :, 2 * heads :]
-    q, k, v = (each.transpose(1, 2) for each in parts)
-    mixed, pull_heads = _flash(q, k, v) if _has_flash(q) else _by_autograd(q, k, v)
-
-    def pull(gradient: Tensor) -> Tensor:
-        to_q, to_k, to_v = pull_heads(gradient.view(batch, length, heads, size).transpose(1, 2))
-        return rotary.turned_back(to_q, to_k, to_v, rope)
-
-    return mixed.transpose(1, 2).reshape(batch, length, width // 3), pull
-
-
-ByHead = tuple[Tensor, Callable[[Tensor], tuple[Tensor, ...]]]
-
-
-def _has_flash(q: Tensor) -> bool:
-    """Whether torch's flash attention takes this as it is."""
-    fits = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] % 8 == 0 and q.shape[-1] <= 256
-    return fits and q.is_cuda and torch.version.hip is None and torch.cuda.get_device_capability(q.device)[0] >= 8
-
-
-def _flash(q: Tensor, k: Tensor, v: Tensor) -> ByHead:
-    """Flash attention and its derivative called by name: to go by autograd costs the host more than the GPU needs for it."""
-    found, *beside, _ = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)
-    sums, first_q, first_k, most_q, most_k, seed, offset = beside
-
-    def pull(gradient: Tensor) -> tuple[Tensor, ...]:
-        lengths = first_q, first_k, most_q, most_k
-        return torch.ops.aten._scaled_dot_product_flash_attention_backward(
-            gradient, q, k, v, found, sums, *lengths, 0.0, False, seed, offset
-        )
-
-    return found, pull
-
-
-def _by_autograd(q: Tensor, k: Tensor, v: Tensor) -> ByHead:
-    q, k, v = (each.detach().requires_grad_() for each in (q, k, v))
+    q, k, v = (each.transpose(1, 2).detach().requires_grad_() for each in parts)
     with torch.enable_grad():
         mixed = F.scaled_dot_product_attention(q, k, v)
-    return mixed.detach(), lambda gradient: torch.autograd.grad(mixed, (q, k, v), gradient)
+
+    def pull(gradient: Tensor) -> Tensor:
+        d = gradient.view(batch, length, heads, size).transpose(1, 2)
+        to_q, to_k, to_v = torch.autograd.grad(mixed, (q, k, v), d)
+        return rotary.turned_back(to_q, to_k, to_v, rope)
+
+    return mixed.detach().transpose(1, 2).reshape(batch, length, width // 3), pull
 
 
 def _rotated(x: Tensor, rope: CosSin, sign: int) -> Tensor:
