@@ -652,7 +652,7 @@ def _in_dtype(layer: nn.Linear, dtype: torch.dtype) -> Tensor:
 
 def _whole_bytes(x: Tensor, width: int, storage: Storage, by_row: bool) -> int:
     """Bytes of x as rows of that width, stored whole."""
-    return stored_bytes(x.new_empty(()).expand(x.numel() // width, width), storage, by_row=by_row)  # their shape is all that counts
+    return stored_bytes(x.numel() // width, width, x.itemsize, storage, by_row=by_row)
 
 
 def _alone(x: Tensor) -> Tensor:

@@ -87,11 +87,10 @@ def _quantised_by_kernel(x: Tensor, storage: Storage, by_row: bool) -> tuple[Ten
     return rows.quantised_in_four(x, _half(x.shape[1]))
 
 
-def stored_bytes(x: Tensor, storage: Storage, *, by_row: bool = True) -> int:
-    """Bytes of x (N, D) so stored, scales included."""
-    rows, width = x.shape
+def stored_bytes(rows: int, width: int, itemsize: int, storage: Storage, *, by_row: bool = True) -> int:
+    """Bytes of rows of that width so stored, scales included; itemsize: of a value in full."""
     if storage == "exact":
-        return x.nbytes
+        return rows * width * itemsize
     if storage == "int8":
         return rows * (width + 2 * _groups(width, by_row))
     return rows * (_half(width) + 4 * -(-width // GROUP["int4"])) if storage == "int4" else 0

@@ -74,7 +74,7 @@ class StoredSite:
         if stored is None:  # not finite: stored all the same, so that the gradient shows it
             stored = rows.detach().float() @ basis
         stored = stored.to(rows.dtype)
-        self.stored_bytes += stored_bytes(stored, self.storage, by_row=self.by_row)
+        self.stored_bytes += stored_bytes(stored.shape[0], stored.shape[1], stored.itemsize, self.storage, by_row=self.by_row)
         return stored
 
     def _observed(self, rows: Tensor) -> Tensor | None:

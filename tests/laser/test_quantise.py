@@ -40,7 +40,7 @@ def test_every_value_comes_back_within_half_a_step(rows: int, columns: int, seed
     off = 0.501 + 0.004 * {"int8": LEVELS, "int4": STEPS}[bits]
     lowest = 0.004 * x.abs().amax() if bits == "int4" and x.numel() else 0
     assert bool(((back - x).abs() <= off * steps(scale, columns, bits) + lowest + 1e-37).all())
-    assert codes.nbytes + scale.nbytes == stored_bytes(x, bits, by_row=by_row)
+    assert codes.nbytes + scale.nbytes == stored_bytes(x.shape[0], x.shape[1], x.itemsize, bits, by_row=by_row)
 
 
 def test_four_bits_take_an_eighth_and_a_scale_per_group_holds_a_large_value_apart() -> None:
