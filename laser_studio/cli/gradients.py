@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 
@@ -41,12 +41,13 @@ def gradcheck(
     from laser_studio.lab.tasks import get_task
     from laser_studio.laser import LaserPolicy
     from laser_studio.laser.policy import ALL_OFF
+    from laser_studio.laser.products import Products
 
     set_threads(threads)
     for one in mode or ():
         if one not in ("linear", "block"):
             raise CompressionError(f"--mode is linear or block, not {one[:40]!r}")
-    for option, value, known in (("storage", storage, ("exact", "int8", "int4")), ("products", products, ("auto", "float", "int8"))):
+    for option, value, known in (("storage", storage, ("exact", "int8", "int4")), ("products", products, get_args(Products))):
         if value not in known:
             raise CompressionError(f"--{option} is {', '.join(known)}, not {value[:40]!r}")
     if blocks and (budget or mode == ["linear"]):

@@ -81,7 +81,7 @@ def train(
 def study(
     task: Annotated[str, typer.Argument(help="As for `train`.")],
     seeds: Annotated[int, typer.Option(min=1, help="Pairs of runs, of the seeds 0, 1, …")] = 3,
-    budget: Annotated[str, typer.Option(help='Of the LASER runs: "cosine=0.99" or "bytes=3%"; empty: rank as set.')] = "cosine=0.99",
+    budget: Annotated[str, typer.Option(help='Of the LASER runs: "cosine=0.999" or "bytes=3%"; empty: rank as set.')] = "cosine=0.999",
     variant: Annotated[str | None, typer.Option(help="attention or mixer.")] = None,
     preset: Annotated[str, typer.Option(help="laptop, gpu or official.")] = "laptop",
     config: Annotated[Path | None, typer.Option(help="Recipe file, as for `train`.")] = None,

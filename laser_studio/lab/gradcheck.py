@@ -22,8 +22,9 @@ from laser_studio.lab.losses import forward_backward
 from laser_studio.lab.train import per_block
 from laser_studio.laser import Compression, LaserPolicy, compress
 from laser_studio.laser.budget import Choice
-from laser_studio.laser.compress import Mode, Products
+from laser_studio.laser.compress import Mode
 from laser_studio.laser.ledger import CompressionLedger
+from laser_studio.laser.products import Products
 from laser_studio.laser.quantise import Storage
 from laser_studio.trm import TRM, Carry
 

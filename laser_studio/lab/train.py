@@ -33,6 +33,7 @@ from laser_studio.laser import Compression, LaserPolicy, TrackerEvent, compress
 from laser_studio.laser.budget import Budget, Choice
 from laser_studio.laser.linalg import private_generator
 from laser_studio.laser.policy import ALL_OFF
+from laser_studio.laser.products import Products
 from laser_studio.laser.quantise import Storage
 from laser_studio.settings import describe, setting, settings
 from laser_studio.trm import TRM, TRMConfig, save_checkpoint
@@ -93,8 +94,8 @@ class LaserSettings:
         default="exact",
         help="Of coefficients and places kept whole: the forward's dtype, eight bits, or four (for whole ones).",
     )
-    products: Literal["auto", "float", "int8"] = setting(
-        default="auto", help="Arithmetic on what is kept in few bits; auto: int8 where the device is faster so."
+    products: Products = setting(
+        default="auto", help="Arithmetic on what is kept in few bits; auto: int8 where a CPU is faster so, bf16 on a GPU."
     )
     whole: bool = setting(
         default=False, help="No bases: keep the places between stages whole, in `storage`; for mode block, without a budget."

@@ -34,7 +34,7 @@ _WORDS = {
     "budget": {"cosine": "cosine ≥", "bytes": "bytes ≤"},
     "mode": {"block": "block", "linear": "linear"},
     "storage": {"exact": "as they are", "int8": "8 bits", "int4": "4 bits"},
-    "products": {"auto": "auto", "float": "in floats", "int8": "in bytes"},
+    "products": {"auto": "auto", "float": "in floats", "int8": "in bytes", "bf16": "in bfloat16"},
     "on_miss": {"stay": "coefficients", "keep_exact": "input whole"},
 }
 _AMOUNTS = {"cosine": (0.95, 0.99, 0.999), "share": (2, 3, 5)}  # what a budget is often asked for

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_type_hints
 
+from laser_studio.laser.products import Products
 from laser_studio.settings import describe, setting, settings
 from laser_studio.studio.controls import percent
 from laser_studio.studio.registry import StudioError
@@ -70,9 +71,9 @@ class LaserPlan:
         default="exact",
         help="Of what is kept: in the forward's numbers, in eight bits, or in four, which suit whole places and are poor in bases.",
     )
-    products: Literal["auto", "float", "int8"] = setting(
+    products: Products = setting(
         default="auto",
-        help="Arithmetic on what is kept in few bits: in bytes where this machine is faster so, always in floats, or in bytes.",
+        help="Arithmetic on what is kept in few bits: what is fastest on this machine, the model's floats, bytes, or half precision.",
     )
     on_miss: Literal["stay", "keep_exact"] = setting(
         default="stay", help="What a site keeps in the step after a miss: coefficients all the same, or its input whole."
