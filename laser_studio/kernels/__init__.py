@@ -21,8 +21,8 @@ SWITCH = "LASER_STUDIO_KERNELS"
 
 
 def usable(x: Tensor) -> bool:
-    """Whether x is where these kernels run."""
-    return x.is_cuda and _work_on(x.device)
+    """Whether x is where these kernels run, and of no more digits than the fp32 they compute in."""
+    return x.is_cuda and x.dtype != torch.float64 and _work_on(x.device)
 
 
 @lru_cache(maxsize=8)

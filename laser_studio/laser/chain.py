@@ -198,13 +198,8 @@ class _Chain(torch.autograd.Function):
             if kept[-1]:
                 deviations.append(deviation)
         # what is kept is for save_for_backward alone to hold
-        ctx.stages, ctx.boundaries, ctx.shape, ctx.dtype = (
-            stages,
-            [replace(each, parts=()) if each.parts else each for each in boundaries],
-            x.shape,
-            x.dtype,
-        )
-        ctx.products = dtype
+        ctx.boundaries = [replace(each, parts=()) if each.parts else each for each in boundaries]
+        ctx.stages, ctx.shape, ctx.dtype, ctx.products = stages, x.shape, x.dtype, dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
         ctx.gradient_dtypes = [weight.dtype for weight in weights[2 * count :]]
         pieces = [piece for place in kept for piece in place]
@@ -249,9 +244,9 @@ class _Chain(torch.autograd.Function):
                 if len(parts) == 1:
                     gradient, out = _run_backward(run, gradient, deviation, parts[0], add, out)
                 else:
-                    held_back = [None if deviation is None else deviation[part] for part in parts]
-                    found = [_run_backward(run, gradient[part], one, part, add) for part, one in zip(parts, held_back, strict=True)]
-                    gradient, out = torch.cat([one for one, _ in found]), None
+                    by_part = [None if deviation is None else deviation[part] for part in parts]
+                    found = [_run_backward(run, gradient[part], one, part, add)[0] for part, one in zip(parts, by_part, strict=True)]
+                    gradient, out = torch.cat(found), None
                 end = start
         sent = [None if one is None else one.to(dtype) for one, dtype in zip(sums, ctx.gradient_dtypes, strict=True)]
         return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(5 + len(held))), *sent)
@@ -400,16 +395,15 @@ Add = Callable[[int, Tensor, Tensor | None, tuple[Tensor, Tensor] | None, Arithm
 
 
 def _run_backward(
-    run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add, out: Tensor | None = None
+    run: Sequence[_Replay], gradient: Tensor, deviation: Tensor | None, samples: slice, add: Add, last_out: Tensor | None = None
 ) -> tuple[Tensor, Tensor | None]:
     """The gradient at what enters the first of `run`, from that at what the last gives, and what enters, if it was needed whole.
 
     Between the stages of a run nothing was kept. add: given what `outer` makes gradients of weights of, of first layers under the numbers
-    of their stages, of last ones behind those; out: what the last gives, where that is at hand.
+    of their stages, of last ones behind those; last_out: what the last gives, where that is at hand.
     """
     rebuilt: list[_Rebuilt] = []
     entered = x = run[0].before.whole(samples) if run[0].reads_whole else None
-    given = out
     for number, replay in enumerate(run):
         rebuilt.append(replay.rebuild(x, samples, again=number > 0))
         if not replay.after.pieces:
@@ -419,7 +413,8 @@ def _run_backward(
     while rebuilt:
         replay, now = run[len(rebuilt) - 1], rebuilt.pop()
         across, count = replay.stage.across, replay.count
-        out, given = now.out if now.out is not None else given if given is not None else replay.after.whole(samples), None
+        out, last_out = last_out if now.out is None else now.out, None
+        out = replay.after.whole(samples) if out is None else out
         held = deviation if now.deviation is None else now.deviation
         assert held is not None
         residual = _norm_backward(_turn(gradient, across), _turn(out, across), held)

@@ -48,6 +48,7 @@ def test_where_a_kernel_runs_they_are_used(anew: Any) -> None:
     pytest.importorskip("triton", reason="Triton is not made for this system")
     if torch.cuda.is_available():
         assert anew(torch.device("cuda")) and kernels.usable(torch.zeros(1, device="cuda"))
+        assert not kernels.usable(torch.zeros(1, device="cuda", dtype=torch.float64))
     else:
         assert anew(CPU)  # by the interpreter
 
