@@ -14,7 +14,7 @@ from torch import Tensor
 from laser_studio.laser.quantise import LEVELS, TINY, in_parts, quantise
 
 MOST_SUMMED = (2**31 - 1) // LEVELS**2  # terms of a product that int32 holds whatever they are
-LEAST_COLUMNS = 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
+LEAST_COLUMNS, WITH_AMX = 128, 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
 ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
 
@@ -24,12 +24,17 @@ def pays(device: torch.device, dtype: torch.dtype, columns: int) -> bool:
     Never of half precision: hardware that has fast integers has fast half products too, and what is won no longer pays for rounding. On a
     GPU half products serve fp32 too, and nothing has to be quantised for them.
     """
-    return dtype == torch.float32 and columns >= LEAST_COLUMNS and device.type == "cpu" and _has_integers()
+    if dtype != torch.float32 or device.type != "cpu" or columns < LEAST_COLUMNS:
+        return False
+    has_vnni, has_amx = _integers()
+    return has_vnni and (columns >= WITH_AMX or not has_amx)
 
 
 @lru_cache(maxsize=1)
-def _has_integers() -> bool:
-    return getattr(torch.cpu, "_is_vnni_supported", bool)()
+def _integers() -> tuple[bool, bool]:
+    """Whether this processor has VNNI, and AMX, with which products in floats catch up."""
+    has_vnni, has_amx = (bool(getattr(torch.cpu, name, bool)()) for name in ("_is_vnni_supported", "_is_amx_tile_supported"))
+    return has_vnni, has_amx
 
 
 def rebuilt(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:

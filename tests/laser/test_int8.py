@@ -73,9 +73,20 @@ def test_no_rows_give_zeros() -> None:
     assert not bool(int8.outer(torch.zeros(0, 4), torch.zeros(0, 3)).any())
 
 
-def test_short_rows_and_half_precision_are_never_traded_for_eight_bits() -> None:
+@pytest.mark.parametrize(
+    ("has", "least"), [((True, False), 128), ((True, True), 256), ((False, False), None)], ids=["VNNI", "VNNI and AMX", "neither"]
+)
+def test_short_rows_and_half_precision_are_never_traded_for_eight_bits(
+    monkeypatch: pytest.MonkeyPatch, has: tuple[bool, bool], least: int | None
+) -> None:
+    monkeypatch.setattr(int8, "_integers", lambda: has)
     cpu = torch.device("cpu")
-    for dtype in (torch.bfloat16, torch.float16):
-        assert not int8.pays(cpu, dtype, 512)
-    assert not int8.pays(cpu, torch.float32, 128)
-    assert int8.pays(cpu, torch.float32, 512) == torch.cpu._is_vnni_supported()
+    assert not any(int8.pays(cpu, dtype, 512) for dtype in (torch.bfloat16, torch.float16, torch.float64))
+    assert [columns for columns in (64, 128, 256, 512) if int8.pays(cpu, torch.float32, columns)] == [
+        columns for columns in (128, 256, 512) if least is not None and columns >= least
+    ]
+    assert not int8.pays(torch.device("cuda"), torch.float32, 512)
+
+
+def test_what_this_processor_has_is_asked_of_torch() -> None:
+    assert int8._integers()[0] == torch.cpu._is_vnni_supported()
