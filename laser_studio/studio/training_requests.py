@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, get_args, get_type_hints
 
-from laser_studio.laser.products import Products
 from laser_studio.settings import describe, setting, settings
 from laser_studio.studio.controls import percent
 from laser_studio.studio.registry import StudioError
@@ -71,7 +70,7 @@ class LaserPlan:
         default="exact",
         help="Of what is kept: in the forward's numbers, in eight bits, or in four, which suit whole places and are poor in bases.",
     )
-    products: Products = setting(
+    products: Literal["auto", "float", "int8", "bf16"] = setting(  # of `laser.products`, which would bring torch along
         default="auto",
         help="Arithmetic on what is kept in few bits: what is fastest on this machine, the model's floats, bytes, or half precision.",
     )
