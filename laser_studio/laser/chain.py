@@ -142,6 +142,11 @@ class Boundary:
     formed: Formed = field(default_factory=lambda: Formed(None))
     parts: tuple[Piece, ...] = ()
 
+    @property
+    def by_row(self) -> bool:
+        """Whether eight bits have one scale per row, as products of them ask; see `quantise`."""
+        return self.products == "int8"
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -455,7 +460,7 @@ def _kept(boundary: Boundary, x: Tensor) -> tuple[Piece, ...]:
     rows = _flat(_turn(x, boundary.across))
     kept = boundary.keep(rows)
     if boundary.storage != "exact":
-        return (Piece(*quantise(rows if kept is None else kept, boundary.storage, by_row=boundary.products == "int8"), boundary.across),)
+        return (Piece(*quantise(rows if kept is None else kept, boundary.storage, by_row=boundary.by_row), boundary.across),)
     return (Piece(x if kept is None else kept, None, boundary.across),)
 
 

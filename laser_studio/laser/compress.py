@@ -423,8 +423,9 @@ class Compression:
             with torch.autocast(x.device.type, enabled=False):
                 return self._product(site, x, weight, bias)
         basis = site.basis
-        few_bits = basis is not None and site.storage != "exact"
-        how: Arithmetic = arithmetic(self.products, x.device, x.dtype, basis.shape[1]) if few_bits and basis is not None else "float"
+        how: Arithmetic = "float"
+        if basis is not None and site.storage != "exact":
+            how = arithmetic(self.products, x.device, x.dtype, basis.shape[1])
         site.by_row = how == "int8"
         z = site.take(x.detach().reshape(-1, x.shape[-1]))
         if z is None or basis is None:
@@ -499,12 +500,11 @@ class Compression:
         kept, new = [], 0
         for part, piece in zip(parts, known, strict=True):
             if piece is None:
-                piece = kept_whole(part, storage, boundary.products == "int8")
+                piece = kept_whole(part, storage, boundary.by_row)
                 self._ends[part] = (part._version, storage), piece, name
                 new += piece.nbytes
             kept.append(piece)
-        by_row = boundary.products == "int8"
-        self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, by_row))  # in place of what was noted
+        self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, boundary.by_row))  # in place of what was noted
         return replace(boundary, parts=tuple(kept))
 
     def _boundary(self, name: str, site: StoredSite | None, across: bool, width: int, how: Arithmetic) -> Boundary:

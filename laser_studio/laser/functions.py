@@ -14,8 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from laser_studio.laser import products as arithmetics
-from laser_studio.laser.products import Arithmetic
+from laser_studio.laser.products import Arithmetic, outer
 from laser_studio.laser.quantise import Storage, quantise, restored
 
 
@@ -118,9 +117,10 @@ def _outer(rows: Tensor, z: Tensor, scale: Tensor | None, width: int, products: 
     if scale is None:
         return rows.T @ z
     if products == "int8" and z.dtype == torch.int8:  # scales are per row then
-        return arithmetics.outer(rows, None, (z, scale), products)
-    how: Arithmetic = "bf16" if products == "bf16" else "float"
-    return arithmetics.outer(rows, restored(z, scale, width, torch.bfloat16 if how == "bf16" else rows.dtype), None, how)
+        return outer(rows, None, (z, scale), "int8")
+    if products == "bf16":
+        return outer(rows, restored(z, scale, width, torch.bfloat16), None, "bf16")
+    return rows.T @ restored(z, scale, width, rows.dtype)
 
 
 def plain_arithmetic(x: Tensor) -> torch.autocast:

@@ -76,7 +76,7 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
         both = _rotated(both.float(), rope, 1)
     q, k = (each.to(dtype).reshape(-1, length, size) for each in both.chunk(2, dim=1))
     parts = list(_in_parts(batch * heads, length))
-    if len(parts) == 1:
+    if len(parts) == 1:  # by itself, here and below: on small sequences the slices cost two fifths more
         weights = _weights(q, k)
     else:
         weights = q.new_empty(batch * heads, length, length)

@@ -410,7 +410,7 @@ def test_the_report_of_a_run_with_laser_says_what_compression_did_and_how_often_
 
 @pytest.mark.parametrize("name", ["whole", "blocks"])
 def test_a_budget_and_a_way_to_keep_places_exclude_each_other(name: str, tmp_path: Path) -> None:
-    wanted = rf"laser\.{name} .* laser\.budget \(cosine=0\.999?\) .*leave one of them out"
+    wanted = rf"laser\.{name} .* laser\.budget \(cosine=0\.99\) .*leave one of them out"
     with pytest.raises(TrainingError, match=wanted):
         LaserSettings(enabled=True, budget="cosine=0.99", mode="linear", **{name: True})  # type: ignore[arg-type]
     with pytest.raises(TrainingError, match=wanted):
@@ -420,7 +420,8 @@ def test_a_budget_and_a_way_to_keep_places_exclude_each_other(name: str, tmp_pat
     for command in (["train", "--budget", "cosine=0.99", "--set"], ["study", "--set"], ["train", "--config", str(file), "--set"]):
         first, *options = command
         said = CliRunner().invoke(app, [first, "sudoku-4x4", *options, f"laser.{name}=true", "--out", str(tmp_path / "run")])
-        assert said.exit_code and re.search(wanted, str(said.exception)), said.output
+        own = wanted.replace("0\\.99", "0\\.999") if first == "study" else wanted  # its default
+        assert said.exit_code and re.search(own, str(said.exception)), said.output
     assert '--budget ""' in str(said.exception) and not (tmp_path / "run").exists()
     apart = get_recipe("sudoku-4x4", changes=["laser.enabled=true", "laser.budget=cosine=0.99"]).laser
     assert apart.budget and not get_recipe("sudoku-4x4", file=file, changes=['laser.budget=""']).laser.budget

@@ -89,4 +89,5 @@ def test_short_rows_and_half_precision_are_never_traded_for_eight_bits(
 
 
 def test_what_this_processor_has_is_asked_of_torch() -> None:
-    assert int8._integers()[0] == torch.cpu._is_vnni_supported()
+    assert int8._integers() == (torch.cpu._is_vnni_supported(), torch.cpu._is_amx_tile_supported())
+    assert int8.pays(torch.device("cpu"), torch.float32, 512) == torch.cpu._is_vnni_supported()
