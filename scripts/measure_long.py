@@ -1,9 +1,10 @@
 """Play a very long run in a real browser and watch the memory: `python scripts/measure_long.py [--steps 10000]`.
 
-The run goes on past the trained depth at full speed. At every thousandth step the script notes the page's memory after a garbage
+The run goes on past the trained depth at full speed. At every tenth of the steps the script notes the page's memory after a garbage
 collection (JavaScript heap and typed arrays), the nodes of its document, how many numbers it holds of its run, the resident memory of
-the studio's processes, and pictures drawn per second. At the end it says what each gained from the second of these steps to the last, and
-the slope of a straight line through them per 1,000 steps, which a single high or low moment moves less.
+the studio's processes, and pictures drawn per second. At the end it says what each gained from the first note where the history has filled
+its budget (`--history-mib`; until then it is meant to grow), or the second, to the last, and the slope of a straight line through them per
+1,000 steps, which a single high or low moment moves less.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--history-mib", type=int, default=256, help="budget of activations and keyframes, MiB")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here, too")
     flags = parser.parse_args()
     if flags.steps < 10:
@@ -80,7 +82,7 @@ def main() -> None:
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=chromium, args=list(CHROMIUM_ARGS))
-        page = fast_page(browser, studio.url, "?beyond=1")
+        page = fast_page(browser, studio.url, f"?beyond=1&history={flags.history_mib}")
         tools = page.context.new_cdp_session(page)
         tools.send("HeapProfiler.enable")
         page.locator("#play").click()
@@ -97,6 +99,7 @@ def main() -> None:
                     **memory,
                     "held": page.evaluate("window.laserStudio.held"),
                     "server_mb": resident(studio.pid) / MB,
+                    "full": page.locator("#events-panel li[data-kind=budget]").count() > 0,
                     "pictures_per_s": (pictures - drawn) / seconds,
                     "steps_per_s": every / seconds,
                 }
@@ -105,12 +108,13 @@ def main() -> None:
             print("step {step:6.0f}   page {page_mb:6.2f} MB ({held:,.0f} numbers, {nodes:,.0f} nodes)   server {server_mb:7.1f} MB   "
                   "{pictures_per_s:5.1f} pictures/s   {steps_per_s:5.1f} steps/s".format(**notes[-1]), flush=True)  # fmt: skip
         page.locator("#pause").click()
-        said = page.locator("#events-panel li[data-kind=budget]").count()
         browser.close()
-    settled = notes[1:]
+    first = next((number for number, note in enumerate(notes) if note["full"]), len(notes))
+    settled = notes[max(1, first) :] if first < len(notes) - 1 else notes[1:]
     grown = {name: growth(settled, name) for name in ("page_mb", "server_mb")}
     report: dict[str, Any] = {"machine": machine(), "notes": notes, "growth": grown}
-    print(f"\nfrom step {settled[0]['step']:,.0f} to {settled[-1]['step']:,.0f}; budget notes on screen: {said}")
+    filled = "has filled its budget by then" if settled[0]["full"] else "never filled its budget"
+    print(f"\nfrom step {settled[0]['step']:,.0f} to {settled[-1]['step']:,.0f}; the history of {flags.history_mib} MiB {filled}")
     for name, by in grown.items():
         print(f"{name.removesuffix('_mb'):<6} {by['gained']:+6.2f} MB, {by['per_1000_steps']:+6.2f} MB per 1,000 steps")
     print(json.dumps(report))

@@ -1,4 +1,4 @@
-"""The recorded frames of a run: a sequence whose older part lies packed in memory, so that ten thousand steps stay small."""
+"""The recorded frames of a run: a sequence whose older part lies packed and put aside, so that ten thousand steps stay small."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import overload
 
+from laser_studio.debugger.aside import Aside, Spool
 from laser_studio.debugger.frames import Frame
 
 CHUNK = 64  # frames packed together: neighbours resemble one another, so they pack to a tenth
@@ -19,7 +20,8 @@ class FrameStore(Sequence[Frame]):
     """Frames by index. Only this process packs and unpacks them, so nothing foreign is ever unpickled."""
 
     def __init__(self, frames: Iterable[Frame] = ()) -> None:
-        self._packed: list[bytes] = []  # chunk i holds the frames from CHUNK · i on
+        self._packed: list[Aside] = []  # chunk i holds the frames from CHUNK · i on
+        self._spool = Spool()
         self._live: list[Frame] = []
         self._open: OrderedDict[int, list[Frame]] = OrderedDict()
         for frame in frames:
@@ -45,13 +47,14 @@ class FrameStore(Sequence[Frame]):
     @property
     def packed_bytes(self) -> int:
         """Bytes of the packed part."""
-        return sum(map(len, self._packed))
+        return sum(chunk.size for chunk in self._packed)
 
     def append(self, frame: Frame) -> None:
         """Add the next frame."""
         self._live.append(frame)
         if len(self._live) >= LIVE + CHUNK:
-            self._packed.append(zlib.compress(pickle.dumps(self._live[:CHUNK], protocol=pickle.HIGHEST_PROTOCOL), 3))
+            packed = zlib.compress(pickle.dumps(self._live[:CHUNK], protocol=pickle.HIGHEST_PROTOCOL), 3)
+            self._packed.append(self._spool.put(packed))
             del self._live[:CHUNK]
 
     def copy(self, length: int) -> FrameStore:
@@ -79,7 +82,7 @@ class FrameStore(Sequence[Frame]):
 
     def _chunk(self, number: int) -> list[Frame]:
         if number not in self._open:
-            self._open[number] = pickle.loads(zlib.decompress(self._packed[number]))
+            self._open[number] = pickle.loads(zlib.decompress(self._packed[number].read()))
             if len(self._open) > UNPACKED:
                 self._open.popitem(last=False)
         self._open.move_to_end(number)

@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
 from torch import Tensor
 
-from laser_studio.debugger.keyframes import Keyframe, Keyframes, storage_of
+from laser_studio.debugger.keyframes import Keyframe, Keyframes
+from laser_studio.debugger.storages import storage_of
 from laser_studio.laser.ledger import EMPTY, LedgerLine
 from laser_studio.memory import give_back_freed
 
@@ -53,6 +54,7 @@ class _Run:
 
     def __init__(self, basis: Tensor | None, entries: Iterable[_Entry] = (), *, closed: bool = False) -> None:
         self.basis, self.closed = basis, closed
+        self.place = None if basis is None else storage_of(basis)  # runs may share a basis
         self.entries: deque[_Entry] = deque()
         self.rows = self.nbytes = self.carried = 0
         self.energy = self.kept = self.at_first = 0.0
@@ -81,26 +83,23 @@ class _Run:
         self.at_first += sign * entry.at_first
 
 
-@dataclass
+@dataclass(slots=True)
 class _Totals:
-    """Sums over runs. bases: bytes of each basis by its storage, for runs may share one."""
+    """Sums over runs."""
 
     rows: int = 0
     nbytes: int = 0
     carried: int = 0
     energy: float = 0.0
     kept: float = 0.0
-    bases: dict[int, int] = field(default_factory=dict)
 
     def plus(self, run: _Run) -> _Totals:
-        bases = self.bases if run.basis is None else {**self.bases, storage_of(run.basis): run.basis.nbytes}
         return _Totals(
             self.rows + run.rows,
             self.nbytes + run.nbytes,
             self.carried + run.carried,
             self.energy + run.energy,
             self.kept + run.kept,
-            bases,
         )
 
 
@@ -112,6 +111,8 @@ class SiteHistory:
         self._exact = _Run(None)
         self._versions: deque[_Run] = deque()  # coefficients, one run per basis; the last one grows
         self._older: _Totals | None = None  # of all runs but the one that grows; None: to be summed anew
+        self._bases: dict[int, int] = {}  # bytes by storage, as of `_changes_seen`
+        self._changes_seen = -1
         self.changes = 0  # of the bases held, for whoever keeps a figure of them
 
     def copy(self) -> SiteHistory:
@@ -124,12 +125,15 @@ class SiteHistory:
     @property
     def versions(self) -> int:
         """Bases that have to be kept."""
-        return len(self._totals.bases)
+        return len(self.bases)
 
     @property
-    def bases(self) -> Iterable[int]:
-        """The storages of the bases that have to be kept."""
-        return self._totals.bases.keys()
+    def bases(self) -> Mapping[int, int]:
+        """Bytes of the bases that have to be kept, by their storages."""
+        if self._changes_seen != self.changes:
+            self._bases = {run.place: run.basis.nbytes for run in self._versions if run.place is not None and run.basis is not None}
+            self._changes_seen = self.changes
+        return self._bases
 
     def add_exact(self, step: int, x: Tensor) -> None:
         """Keep x (N, D) as it is."""
@@ -240,15 +244,14 @@ class SiteHistory:
 
     @property
     def nbytes(self) -> int:
-        totals = self._totals
-        return totals.nbytes + sum(totals.bases.values())
+        return self._totals.nbytes + sum(self.bases.values())
 
     @property
     def ledger(self) -> LedgerLine:
         """Bytes really held, against the same steps at full width."""
         totals = self._totals
         itemsize = next((run.entries[0].data.element_size() for run in (self._exact, *self._versions) if run.entries), 4)
-        return LedgerLine(totals.rows * self.dim * itemsize, totals.nbytes, sum(totals.bases.values()))
+        return LedgerLine(totals.rows * self.dim * itemsize, totals.nbytes, sum(self.bases.values()))
 
     @property
     def _totals(self) -> _Totals:
@@ -284,6 +287,7 @@ STEPS_BETWEEN_TRIMS = 1_000  # replaced coefficients leave holes of some 30 MB i
 
 
 KEYFRAME_SHARE = 0.5  # of the budget, at most, before older keyframes are thinned
+DROPPED_AT_ONCE = 64  # one in so many of the steps that are held
 
 
 class History:
@@ -324,12 +328,8 @@ class History:
         """What keyframes hold that no stored coefficients need: states as stored, trackers' tensors as bases."""
         now = (self.keyframes.changes, *(site.changes for site in self.sites.values()))
         if self._beside[0] != now:
-            held = {place for site in self.sites.values() for place in site.bases}
-            states = tracked = 0
-            for keyframe in self.keyframes:
-                more, beside = keyframe.bytes_beside(held)
-                states, tracked = states + more, tracked + beside
-            self._beside = now, LedgerLine(0, states, tracked)
+            held = set().union(*(site.bases for site in self.sites.values()))
+            self._beside = now, LedgerLine(0, *self.keyframes.bytes_beside(held))
         return self._beside[1]
 
     @property
@@ -361,9 +361,9 @@ class History:
         if freed := sum(site.compress_exact() for site in self.sites.values()):
             done.append(f"exact steps compressed, {freed:,} bytes freed")
         thinned, dropped = self.keyframes.thinned, self.dropped_before
-        alone = sum(keyframe.nbytes() for keyframe in self.keyframes)
-        while self.nbytes > self.budget_bytes and alone > KEYFRAME_SHARE * self.budget_bytes and self.keyframes.thin():
-            alone = sum(keyframe.nbytes() for keyframe in self.keyframes)
+        most = KEYFRAME_SHARE * self.budget_bytes
+        while self.nbytes > self.budget_bytes and self.keyframes.alone > most and self.keyframes.thin():
+            pass
         if self.nbytes > self.budget_bytes:
             self._drop_oldest()
         while self.nbytes > self.budget_bytes and self.keyframes.thin():
@@ -379,11 +379,14 @@ class History:
         return self.said
 
     def _drop_oldest(self) -> None:
-        """Forget the oldest steps; a tenth more than needed goes at once, so that a full history is not trimmed at every single step."""
+        """Forget the oldest steps; a tenth more than needed goes at once, so that a full history is not trimmed at every single step.
+
+        They go some at a time, a small share of those that are held, for bytes are counted again after each time.
+        """
         while self.nbytes > 0.9 * self.budget_bytes:
             spans = [span for site in self.sites.values() if (span := site.steps) is not None]
-            if not spans or (oldest := min(span[0] for span in spans)) >= max(span[1] for span in spans):
+            if not spans or (oldest := min(span[0] for span in spans)) >= (newest := max(span[1] for span in spans)):
                 return
-            self.dropped_before = oldest + 1
+            self.dropped_before = oldest + max(1, (newest - oldest) // DROPPED_AT_ONCE)
             for site in self.sites.values():
-                site.drop_before(oldest + 1)
+                site.drop_before(self.dropped_before)

@@ -15,6 +15,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from laser_studio.debugger.replacing import Directions
+from laser_studio.debugger.storages import Storages, storages_of
 from laser_studio.errors import PolicyError
 from laser_studio.laser.sites import TapSnapshot
 from laser_studio.settings import setting, settings
@@ -39,11 +40,6 @@ class TravelSettings:
         unit="recursion steps",
         help="About how many steps lie between two keyframes, in whole supervision steps; twice as many within the trained depth.",
     )
-
-
-def storage_of(tensor: Tensor) -> int:
-    """What tells storages apart; good while the tensor lives."""
-    return tensor.untyped_storage().data_ptr()
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,23 +71,10 @@ class Keyframe:
                 if isinstance(part.total, Tensor):
                     yield part.total
 
-    def nbytes(self) -> int:
-        """Bytes it would take alone, each storage once."""
-        states, tracked = self.bytes_beside(set())
-        return states + tracked
-
-    def bytes_beside(self, held: set[int]) -> tuple[int, int]:
-        """Bytes of states and of trackers whose storages are not in `held`; they are put there."""
-        return _new_bytes(self.states(), held), _new_bytes(self.tracked(), held)
-
-
-def _new_bytes(tensors: Iterator[Tensor], held: set[int]) -> int:
-    total = 0
-    for tensor in tensors:
-        if (place := storage_of(tensor)) not in held:
-            held.add(place)
-            total += tensor.untyped_storage().nbytes()
-    return total
+    def storages(self) -> tuple[dict[int, int], dict[int, int]]:
+        """Bytes by storage, of the model's state, and of the trackers' beside it."""
+        states = storages_of(self.states())
+        return states, {place: nbytes for place, nbytes in storages_of(self.tracked()).items() if place not in states}
 
 
 class Keyframes(Collection[Keyframe]):
@@ -99,6 +82,8 @@ class Keyframes(Collection[Keyframe]):
 
     def __init__(self) -> None:
         self._kept: list[Keyframe] = []
+        self._held: list[tuple[dict[int, int], dict[int, int]]] = []  # what each holds
+        self._states, self._tracked = Storages(), Storages()
         self.thinned = 0  # how many had to go to keep the budget
         self.changes = 0  # of the collection, for whoever keeps a figure of it
 
@@ -129,15 +114,18 @@ class Keyframes(Collection[Keyframe]):
     def add(self, keyframe: Keyframe) -> None:
         """Keep one more, or the same step's anew."""
         self.cut(keyframe.index - 1)
+        held = keyframe.storages()
         self._kept.append(keyframe)
+        self._held.append(held)
+        self._states.add(held[0])
+        self._tracked.add(held[1])
         self.changes += 1
 
     def cut(self, index: int) -> None:
         """Forget those of later steps."""
         place = bisect_right(self._kept, index, key=lambda keyframe: keyframe.index)
-        if place < len(self._kept):
-            del self._kept[place:]
-            self.changes += 1
+        while len(self._kept) > place:
+            self._let_go(len(self._kept) - 1)
 
     def thin(self) -> bool:
         """Let go of the one whose absence leaves the shortest gap, the oldest of equals; False where there is none.
@@ -148,7 +136,22 @@ class Keyframes(Collection[Keyframe]):
             return False
         stops = [0, *self.steps]
         gaps = [after - before for before, after in zip(stops, stops[2:], strict=False)] or [0]
-        del self._kept[gaps.index(min(gaps))]  # the newest, whose gap is still open, only where it is the last one left
+        self._let_go(gaps.index(min(gaps)))  # the newest, whose gap is still open, only where it is the last one left
         self.thinned += 1
-        self.changes += 1
         return True
+
+    @property
+    def alone(self) -> int:
+        """Bytes they would take if they shared nothing."""
+        return sum(sum(states.values()) + sum(tracked.values()) for states, tracked in self._held)
+
+    def bytes_beside(self, held: Collection[int]) -> tuple[int, int]:
+        """Bytes of states and of trackers, each storage once, without those of the storages in `held`, which are all different."""
+        return self._states.beside(held), self._tracked.beside(held)
+
+    def _let_go(self, number: int) -> None:
+        del self._kept[number]
+        states, tracked = self._held.pop(number)
+        self._states.remove(states)
+        self._tracked.remove(tracked)
+        self.changes += 1

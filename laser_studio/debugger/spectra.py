@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-import copy
 from array import array
 from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass
 
 from torch import Tensor
 
+from laser_studio.debugger.aside import Aside, Spool
+
 WIDEST = 64  # directions kept per step
 LONGEST = 8_192  # newest steps kept
-_SPARE = 512  # older ones that may lie around before they are removed together
+LIVE = 512  # newest ones in memory
+CHUNK = 256  # older ones put aside together
 
 Shares = tuple[float, ...]
 
 
-class _Column:
+class _Rows:
     """The shares of one site in fp32, step after step in one array: an object for each would take as much again as what it holds."""
 
     def __init__(self) -> None:
         self.steps = array("i")
         self.ends = array("q")  # of each step's shares in `values`
         self.values = array("f")
+
+    def __len__(self) -> int:
+        return len(self.steps)
 
     def start(self, place: int) -> int:
         return self.ends[place - 1] if place else 0
@@ -30,14 +37,84 @@ class _Column:
         self.steps.append(step)
         self.values.extend(shares)
         self.ends.append(len(self.values))
-        if len(self.steps) >= LONGEST + _SPARE:
-            gone = self.start(_SPARE)
-            del self.steps[:_SPARE], self.values[:gone]
-            self.ends = array("q", (end - gone for end in self.ends[_SPARE:]))
+
+    def part(self, start: int, stop: int) -> _Rows:
+        """Rows `start` to `stop`, by place, apart from these."""
+        one, begun = _Rows(), self.start(start)
+        one.steps, one.values = self.steps[start:stop], self.values[begun : self.start(stop)]
+        one.ends = array("q", (end - begun for end in self.ends[start:stop]))
+        return one
+
+    def before(self, step: int) -> _Rows:
+        """Those of earlier steps."""
+        return self.part(0, bisect_left(self.steps, step))
+
+    def put(self, rows: list[Shares | None], start: int) -> None:
+        """Into `rows`, of steps from `start` on, shares to three digits."""
+        for place in range(bisect_left(self.steps, start), bisect_left(self.steps, start + len(rows))):
+            rows[self.steps[place] - start] = tuple(float(f"{share:.3g}") for share in self.values[self.start(place) : self.ends[place]])
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Rows put aside: steps, ends and values one after the other."""
+
+    first: int
+    last: int
+    many: int
+    data: Aside
+
+    @classmethod
+    def of(cls, rows: _Rows, spool: Spool) -> _Chunk:
+        data = spool.put(rows.steps.tobytes() + rows.ends.tobytes() + rows.values.tobytes())
+        return cls(rows.steps[0], rows.steps[-1], len(rows), data)
+
+    def rows(self) -> _Rows:
+        rows, data = _Rows(), self.data.read()
+        ends = self.many * rows.steps.itemsize
+        values = ends + self.many * rows.ends.itemsize
+        rows.steps.frombytes(data[:ends])
+        rows.ends.frombytes(data[ends:values])
+        rows.values.frombytes(data[values:])
+        return rows
+
+
+class _Column:
+    """The newest rows of one site: older ones in chunks put aside, the newest in memory."""
+
+    def __init__(self, spool: Spool) -> None:
+        self.chunks: deque[_Chunk] = deque()
+        self.live = _Rows()
+        self._spool = spool
+
+    def __len__(self) -> int:
+        return sum(chunk.many for chunk in self.chunks) + len(self.live)
+
+    def add(self, step: int, shares: list[float]) -> None:
+        self.live.add(step, shares)
+        if len(self.live) >= LIVE + CHUNK:
+            self.chunks.append(_Chunk.of(self.live.part(0, CHUNK), self._spool))
+            self.live = self.live.part(CHUNK, len(self.live))
+        while self.chunks and len(self) - self.chunks[0].many >= LONGEST:
+            self.chunks.popleft()
+
+    def put(self, rows: list[Shares | None], start: int) -> None:
+        too_old = max(0, len(self) - LONGEST)  # in the first chunk, which goes when all of it is
+        for chunk in self.chunks:
+            if start <= chunk.last and chunk.first < start + len(rows):
+                chunk.rows().part(too_old, chunk.many).put(rows, start)
+            too_old = 0
+        self.live.put(rows, start)
 
     def cut(self, length: int) -> None:
-        place = bisect_left(self.steps, length)
-        del self.values[self.start(place) :], self.steps[place:], self.ends[place:]
+        while self.chunks and self.chunks[-1].last >= length:
+            self.live = self.chunks.pop().rows()  # later ones are forgotten
+        self.live = self.live.before(length)
+
+    def copy(self, spool: Spool) -> _Column:
+        twin = _Column(spool)
+        twin.chunks, twin.live = self.chunks.copy(), self.live.part(0, len(self.live))
+        return twin
 
 
 class Spectra:
@@ -45,28 +122,28 @@ class Spectra:
 
     def __init__(self) -> None:
         self._columns: dict[str, _Column] = {}
+        self._spool = Spool()
 
     def add(self, site: str, step: int, shares: Tensor | Shares | None) -> None:
         """Keep the shares (k,) of a step in fp32; only the leading ones."""
         if shares is None:
             return
         leading = sorted(shares.tolist() if isinstance(shares, Tensor) else shares, reverse=True)[:WIDEST]
-        self._columns.setdefault(site, _Column()).add(step, leading)
+        if site not in self._columns:
+            self._columns[site] = _Column(self._spool)
+        self._columns[site].add(step, leading)
 
     def read(self, site: str, start: int, stop: int) -> list[Shares | None]:
         """One entry per step in [start, stop), shares to three digits."""
         rows: list[Shares | None] = [None] * max(0, stop - start)
         if (column := self._columns.get(site)) is not None:
-            first = max(bisect_left(column.steps, start), len(column.steps) - LONGEST)
-            for place in range(first, bisect_left(column.steps, stop)):
-                shares = column.values[column.start(place) : column.ends[place]]
-                rows[column.steps[place] - start] = tuple(float(f"{share:.3g}") for share in shares)
+            column.put(rows, start)
         return rows
 
     def copy(self, length: int) -> Spectra:
-        """Those of steps before `length`, apart from these."""
+        """Those of steps before `length`, apart from these; what is put aside is shared."""
         twin = Spectra()
-        twin._columns = copy.deepcopy(self._columns)
+        twin._columns = {site: column.copy(twin._spool) for site, column in self._columns.items()}
         twin.cut(length)
         return twin
 
