@@ -66,6 +66,7 @@ class Formed:
 
     basis: Tensor | None
     _casts: dict[int, tuple[object, Tensor]] = field(default_factory=dict)  # by address of the weight
+    _bytes: dict[int, tuple[object, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     _key: object = None
     _floats: Tensor | None = None
     _codes: tuple[Tensor, Tensor] | None = None
@@ -89,17 +90,28 @@ class Formed:
             self._floats = (weight.float() @ self.basis).to(dtype)
         return self._floats
 
+    def in_bytes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """A weight of the stage, all of it, in eight bits with a scale per row."""
+        key = weight._version, weight.dtype
+        known = self._bytes.get(weight.data_ptr())
+        if known is None or known[0] != key:
+            known = self._bytes[weight.data_ptr()] = key, quantise(weight, "int8")
+        return known[1]
+
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """WQ in eight bits with a scale per row."""
+        if self.basis is None:
+            return self.in_bytes(weight)
         self._renew(weight)
         if self._codes is None:
-            self._codes = quantise(weight if self.basis is None else weight.float() @ self.basis, "int8")
+            self._codes = quantise(weight.float() @ self.basis, "int8")
         return self._codes
 
     @property
     def nbytes(self) -> int:
         """Bytes held at the moment: none before the first backward of a step."""
-        held = (self._floats, *(self._codes or ()), *(cast for _, cast in self._casts.values()))
+        pairs = (*(pair for _, pair in self._bytes.values()), self._codes or ())
+        held = (self._floats, *(cast for _, cast in self._casts.values()), *(each for pair in pairs for each in pair))
         return sum(each.nbytes for each in held if each is not None)
 
     def _renew(self, weight: Tensor) -> None:
@@ -366,9 +378,15 @@ class _Replay:
 
     def mixed(self, between: Tensor) -> Tensor:
         """What the stage adds to its input, of between(h)."""
-        if self.before.boundary.products != "bf16":
+        how = self.before.boundary.products
+        if how == "float":
             return F.linear(between, self.last)
-        return product(_flat(between), self.formed.cast(self.held_last, torch.bfloat16).T).to(self.products).view(*between.shape[:-1], -1)
+        rows = _flat(between)
+        if how == "int8":
+            added = int8.rebuilt(*quantise(rows, "int8"), self.formed.in_bytes(self.held_last), self.products)
+        else:
+            added = product(rows, self.formed.cast(self.held_last, torch.bfloat16).T).to(self.products)
+        return added.view(*between.shape[:-1], -1)
 
     def _differentiated(self, hidden: Tensor) -> tuple[Tensor, Pull]:
         own: Callable[[Tensor], tuple[Tensor, Pull] | None] | None = getattr(self.stage, "vjp", None)

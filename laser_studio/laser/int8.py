@@ -39,11 +39,13 @@ def _integers() -> tuple[bool, bool]:
 
 def rebuilt(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
     """(N, out) in `dtype`: rows of `quantise(…, "int8")` times Wᵀ, W (out, D) in eight bits with a scale per row."""
-    product = _product(codes, weight[0].T)
+    product, scale, along = _product(codes, weight[0].T), scale.float(), weight[1].T.float()
+    parts = list(in_parts(product.shape, product.device))
+    if len(parts) == 1:
+        return product.float().mul_(scale).mul_(along).to(dtype)
     out = torch.empty(product.shape, dtype=dtype, device=product.device)
-    along = weight[1].T.float()
-    for part in in_parts(product.shape, product.device):
-        out[part] = product[part].float().mul_(scale[part].float()).mul_(along)
+    for part in parts:
+        out[part] = product[part].float().mul_(scale[part]).mul_(along)
     return out
 
 
@@ -71,17 +73,24 @@ def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
 
 def _by_columns(x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:
     """diag(factor)·x as int8 codes (N, a) with a scale per column (a,), fp32."""
-    largest = torch.zeros(x.shape[1], dtype=torch.float32, device=x.device)
     parts = list(in_parts(x.shape, x.device))
-    for part in parts:
-        size = x[part].abs() if factor is None else (x[part] * factor[part].to(x.dtype)).abs_()
-        torch.maximum(largest, size.amax(0).float(), out=largest)
-    scale = largest.div_(LEVELS).clamp_(min=TINY)
+    factor = None if factor is None else factor.float()
+    if len(parts) == 1:
+        wide = x if factor is None else x * factor
+        scale = _scale(wide.abs().amax(0))
+        codes = wide * scale.reciprocal() if factor is None else wide.mul_(scale.reciprocal())
+        return codes.round_().to(torch.int8), scale
+    largest = [(x[part].abs() if factor is None else (x[part] * factor[part]).abs_()).amax(0) for part in parts]
+    scale = _scale(torch.stack(largest).amax(0)) if largest else x.new_full(x.shape[1:], TINY, dtype=torch.float32)
     inverse, codes = scale.reciprocal(), torch.empty(x.shape, dtype=torch.int8, device=x.device)
     for part in parts:
-        turned = x[part] * inverse
-        codes[part] = (turned if factor is None else turned.mul_(factor[part].float())).round_()
+        wide = x[part] * inverse
+        codes[part] = (wide if factor is None else wide.mul_(factor[part])).round_()
     return codes, scale
+
+
+def _scale(largest: Tensor) -> Tensor:
+    return largest.float().div_(LEVELS).clamp_(min=TINY)
 
 
 def _product(a: Tensor, b: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ Storage = Literal["exact", "int8", "int4", "recomputed"]
 GROUP = {"int8": 64, "int4": 32}  # values that share a scale, where it is not the row's
 LEVELS, STEPS = 127, 15  # largest code of eight bits, on either side of zero; of four, above the lowest value
 TINY = torch.finfo(torch.float32).tiny
-AT_ONCE = 1 << 16  # values: what a core's own cache holds of the few copies a pass makes
+ALL_AT_ONCE, AT_ONCE = 1 << 20, 1 << 18  # values: up to the one in a single pass, of more the other at a time, which stays in a core's cache
 
 
 def quantise(x: Tensor, storage: Storage, *, by_row: bool = True) -> tuple[Tensor, Tensor]:
@@ -97,8 +97,9 @@ def stored_bytes(rows: int, width: int, itemsize: int, storage: Storage, *, by_r
 
 
 def in_parts(shape: torch.Size, device: torch.device) -> Iterator[slice]:
-    """Runs of rows of a (N, D) tensor that fit a core's cache; all at once where there is none to fit."""
-    rows = max(1, AT_ONCE // max(1, shape[1])) if device.type == "cpu" else max(1, shape[0])
+    """Runs of rows of a (N, D) tensor: on a CPU what fits a core's cache of a large one; else all."""
+    many = device.type == "cpu" and shape[0] * shape[1] > ALL_AT_ONCE
+    rows = max(1, AT_ONCE // shape[1] if many else shape[0])
     return (slice(start, start + rows) for start in range(0, shape[0], rows))
 
 
