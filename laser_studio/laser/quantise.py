@@ -20,7 +20,7 @@ Storage = Literal["exact", "int8", "int4", "recomputed"]
 GROUP = {"int8": 64, "int4": 32}  # values that share a scale, where it is not the row's
 LEVELS, STEPS = 127, 15  # largest code of eight bits, on either side of zero; of four, above the lowest value
 TINY = torch.finfo(torch.float32).tiny
-ALL_AT_ONCE, AT_ONCE = 1 << 20, 1 << 18  # values: up to the one in a single pass, of more the other at a time, which stays in a core's cache
+ALL_AT_ONCE, AT_ONCE = 1 << 20, 1 << 18  # values: up to the one go in a single pass, of more the other at a time, for a core's cache
 
 
 def quantise(x: Tensor, storage: Storage, *, by_row: bool = True) -> tuple[Tensor, Tensor]:

@@ -350,6 +350,28 @@ def test_a_place_made_again_of_few_bits_is_multiplied_in_them_if_it_is_wide_enou
         assert widths == wanted, storage
 
 
+def test_what_a_stage_adds_when_it_is_made_again_is_multiplied_in_eight_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    carry = model.initial_carry(small_batch(32))
+    _, _, wanted = supervision_step(model, carry, size=32)
+    shapes: set[tuple[int, int]] = set()
+    rebuilt = int8.rebuilt
+
+    def noted(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
+        shapes.add((weight[0].shape[0], weight[0].shape[1]))
+        return rebuilt(codes, scale, weight, dtype)
+
+    monkeypatch.setattr(int8, "rebuilt", noted)
+    laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", WITHIN_BLOCKS: "recomputed"}, products="int8")
+    _, _, found = supervision_step(model, carry, laser, size=32)
+    block = cast(Any, model.net.layers[0])
+    # the down projection ends a block, whose end is kept: what it adds is not needed again
+    read = [block.self_attn.qkv_proj, block.mlp.gate_up_proj, block.self_attn.o_proj]
+    assert shapes == {tuple(layer.weight.shape) for layer in read}
+    a, b = (torch.cat([each[name].flatten() for name in wanted]) for each in (found, wanted))
+    assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
+
+
 def test_what_enters_cannot_be_made_again() -> None:
     model = small_model()
     laser = compress(model, LaserPolicy(sites={"*": {"enabled": False}}), storage="recomputed")

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laser_studio.laser import int8
+from laser_studio.laser import quantise as quantising
 from laser_studio.laser.quantise import quantise, restored
 from tests.laser.helpers import DEVICES, normal
 
@@ -35,6 +36,24 @@ def test_near_the_plain_products(rows: int, device: str) -> None:
     assert error(int8.rebuilt(codes, scale, quantise(weight, "int8"), torch.float32), right @ weight.T) < 0.02
     assert error(int8.outer(left, right), left.T @ right) < 0.02
     assert error(int8.outer(left, codes, scale), left.T @ right) < 0.02
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_large_tensors_in_parts_are_what_they_are_at_once(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    left, right, weight = normal(300, 40, seed=3).to(dtype), normal(300, 32, seed=4).to(dtype), normal(24, 32, seed=5)
+
+    def all_of_it() -> list[torch.Tensor]:
+        codes, scale = quantise(right, "int8")
+        rebuilt = int8.rebuilt(codes, scale, quantise(weight, "int8"), dtype)
+        found = [codes, scale, rebuilt, *quantise(right, "int4"), int8.outer(left, right), int8.outer(left, codes, scale)]
+        return [each.float() for each in found]
+
+    whole = all_of_it()
+    monkeypatch.setattr(quantising, "ALL_AT_ONCE", 100)
+    monkeypatch.setattr(quantising, "AT_ONCE", 1_000)
+    assert len(list(quantising.in_parts(left.shape, left.device))) == 12
+    for one, other in zip(all_of_it(), whole, strict=True):
+        assert one.shape == other.shape and float((one - other).norm()) <= 1e-3 * float(other.norm())
 
 
 def test_rows_of_very_different_size_are_summed_by_their_size() -> None:
