@@ -364,7 +364,7 @@ def test_what_a_stage_adds_when_it_is_made_again_is_multiplied_in_eight_bits_too
     monkeypatch.setattr(int8, "rebuilt", noted)
     laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", WITHIN_BLOCKS: "recomputed"}, products="int8")
     _, _, found = supervision_step(model, carry, laser, size=32)
-    block = cast(Any, model.net.layers[0])
+    block = cast(Any, model).net.layers[0]
     # the down projection ends a block, whose end is kept: what it adds is not needed again
     read = [block.self_attn.qkv_proj, block.mlp.gate_up_proj, block.self_attn.o_proj]
     assert shapes == {tuple(layer.weight.shape) for layer in read}
