@@ -440,7 +440,8 @@ def _run_backward(
         out = replay.after.whole(samples) if out is None else out
         held = deviation if now.deviation is None else now.deviation
         assert held is not None
-        residual = _norm_backward(_turn(gradient, across), _turn(out, across), held)
+        gradient = _turn(gradient, across).contiguous()  # a product of what lies otherwise copies its weight for every sample
+        residual = _norm_backward(gradient, _turn(out, across), held)
         narrow = residual.to(replay.products)  # another dtype than the residual's only under autocast
         inner = now.pull(narrow @ replay.last)
         add(count + replay.number, narrow, now.between, None, replay.before.boundary.products)
