@@ -24,6 +24,7 @@ sys.path.insert(0, str(REPOSITORY))
 
 from playwright.sync_api import CDPSession, sync_playwright  # noqa: E402
 
+from laser_studio.studio.controls import RunOptions  # noqa: E402
 from scripts.measure_studio import fast_page, machine  # noqa: E402
 from tests.browser.harness import CHROMIUM_ARGS, StudioProcess  # noqa: E402
 from tests.chromium import find_chromium  # noqa: E402
@@ -67,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--history-mib", type=int, default=256, help="budget of activations and keyframes, MiB")
+    parser.add_argument("--history-mib", type=int, default=RunOptions().history, help="budget of activations and keyframes, MiB")
     parser.add_argument("--json", type=Path, default=None, help="write the figures here, too")
     flags = parser.parse_args()
     if flags.steps < 10:

@@ -65,59 +65,42 @@ class Formed:
     """
 
     basis: Tensor | None
-    _casts: dict[int, tuple[object, Tensor]] = field(default_factory=dict)  # by address of the weight
-    _bytes: dict[int, tuple[object, tuple[Tensor, Tensor]]] = field(default_factory=dict)
-    _key: object = None
-    _floats: Tensor | None = None
-    _codes: tuple[Tensor, Tensor] | None = None
+    _made: dict[tuple[int, object], tuple[object, tuple[Tensor, ...]]] = field(default_factory=dict)  # by address of the weight and form
 
     def cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """A weight of the stage in the dtype of the products."""
-        if weight.dtype == dtype:
-            return weight
-        key = weight._version, weight.dtype, dtype
-        known = self._casts.get(weight.data_ptr())
-        if known is None or known[0] != key:
-            known = self._casts[weight.data_ptr()] = key, weight.to(dtype)
-        return known[1]
+        return weight if weight.dtype == dtype else self._once(weight, ("cast", dtype), lambda: (weight.to(dtype),))[0]
 
     def floats(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """WQ in the dtype of the products."""
-        if self.basis is None:
+        if (basis := self.basis) is None:
             return self.cast(weight, dtype)
-        self._renew(weight)
-        if self._floats is None or self._floats.dtype != dtype:
-            self._floats = (weight.float() @ self.basis).to(dtype)
-        return self._floats
+        return self._once(weight, ("WQ", dtype), lambda: ((weight.float() @ basis).to(dtype),))[0]
 
     def in_bytes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A weight of the stage, all of it, in eight bits with a scale per row."""
-        key = weight._version, weight.dtype
-        known = self._bytes.get(weight.data_ptr())
-        if known is None or known[0] != key:
-            known = self._bytes[weight.data_ptr()] = key, quantise(weight, "int8")
-        return known[1]
+        codes, scale = self._once(weight, "in bytes", lambda: quantise(weight, "int8"))
+        return codes, scale
 
     def codes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """WQ in eight bits with a scale per row."""
-        if self.basis is None:
+        if (basis := self.basis) is None:
             return self.in_bytes(weight)
-        self._renew(weight)
-        if self._codes is None:
-            self._codes = quantise(weight.float() @ self.basis, "int8")
-        return self._codes
+        codes, scale = self._once(weight, "WQ in bytes", lambda: quantise(weight.float() @ basis, "int8"))
+        return codes, scale
 
     @property
     def nbytes(self) -> int:
         """Bytes held at the moment: none before the first backward of a step."""
-        pairs = (*(pair for _, pair in self._bytes.values()), self._codes or ())
-        held = (self._floats, *(cast for _, cast in self._casts.values()), *(each for pair in pairs for each in pair))
-        return sum(each.nbytes for each in held if each is not None)
+        return sum(each.nbytes for _, made in self._made.values() for each in made)
 
-    def _renew(self, weight: Tensor) -> None:
-        key = weight.data_ptr(), weight._version, weight.dtype
-        if key != self._key:
-            self._key, self._floats, self._codes = key, None, None
+    def _once(self, weight: Tensor, form: object, make: Callable[[], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        """What `make` gives of a weight as it is now, made at first need."""
+        place, version = (weight.data_ptr(), form), (weight._version, weight.dtype)
+        known = self._made.get(place)
+        if known is None or known[0] != version:
+            known = self._made[place] = version, make()
+        return known[1]
 
 
 @dataclass(frozen=True)

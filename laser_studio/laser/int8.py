@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from laser_studio.laser.quantise import LEVELS, TINY, in_parts, quantise
+from laser_studio.laser.quantise import LEVELS, TINY, in_parts
 
 MOST_SUMMED = (2**31 - 1) // LEVELS**2  # terms of a product that int32 holds whatever they are
 LEAST_COLUMNS, WITH_AMX = 128, 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
@@ -64,11 +64,6 @@ def outer(left: Tensor, right: Tensor, right_scale: Tensor | None = None, *, ont
             part = _product(a.T, right[rows]).float()
         onto = part.mul_(a_scale[:, None]) if onto is None else onto.addcmul_(part, a_scale[:, None])
     return left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32) if onto is None else onto
-
-
-def weight_codes(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """W (out, D) in eight bits with a scale per row, as `rebuilt` wants it."""
-    return quantise(weight, "int8")
 
 
 def _by_columns(x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:

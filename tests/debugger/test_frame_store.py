@@ -86,3 +86,5 @@ def test_spectra_of_a_very_long_run_are_the_newest_and_take_no_more_room() -> No
         assert spectra.read("a", start, stop) == [newest.get(step) for step in range(start, stop)]
     column = spectra._columns["a"]
     assert LONGEST <= len(column) < LONGEST + CHUNKED and len(column.live) < LIVE_SPECTRA + CHUNKED  # the rest is put aside
+    held = [*(chunk.rows() for chunk in column.chunks), column.live]
+    assert sum(len(rows.steps) for rows in held) < 1.1 * LONGEST and sum(len(rows.values) for rows in held) < 1.1 * 6 * LONGEST

@@ -387,9 +387,9 @@ def test_casts_of_weights_are_made_once_in_a_backward(monkeypatch: pytest.Monkey
     cast = Formed.cast
 
     def counted(self: Formed, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        before = len(self._casts)
+        before = len(self._made)
         found = cast(self, weight, dtype)
-        if len(self._casts) > before:
+        if len(self._made) > before:
             made.append((weight.data_ptr(), dtype))
         return found
 
