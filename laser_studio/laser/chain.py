@@ -125,13 +125,14 @@ class Boundary:
 
     keep: called with the rows (N, D) along that axis, returns what to save, (N, k), or None for the whole tensor.
     basis: Q (D, k), None with the whole. across: the axis is the last but one. storage: of what is kept.
-    products: how to multiply where the stage after it is rebuilt and where its weight gradients are summed.
+    rebuilding, products: how to multiply where the stage after it is rebuilt, and where its weight gradients are summed.
     parts: what the tensor, whole, is the sum of, kept already; of the first place only, and then nothing else is kept there.
     """
 
     keep: Callable[[Tensor], Tensor | None]
     basis: Tensor | None
     across: bool
+    rebuilding: Arithmetic = "float"
     products: Arithmetic = "float"
     storage: Storage = "exact"
     formed: Formed = field(default_factory=lambda: Formed(None))
@@ -140,7 +141,7 @@ class Boundary:
     @property
     def by_row(self) -> bool:
         """Whether eight bits have one scale per row, as products of them ask; see `quantise`."""
-        return self.products == "int8"
+        return "int8" in (self.rebuilding, self.products)
 
 
 @dataclass(frozen=True)
@@ -272,15 +273,16 @@ class _Place:
             return one.values[self._part(one, samples)].to(dtype)
         return _flat(_turn(self.whole(samples), across)).to(dtype)
 
-    def codes(self, samples: slice) -> tuple[Tensor, Tensor]:
-        """The same as eight-bit rows."""
-        one = self.pieces[0]
-        as_they_are = one.scale is not None and one.scale.shape[1] == 1 and one.values.dtype == torch.int8
-        if as_they_are and len(self.pieces) == 1 and one.across == self.boundary.across:
-            assert one.scale is not None
-            part = self._part(one, samples)
-            return one.values[part], one.scale[part]
-        return quantise(self.rows(samples, torch.float32), "int8")
+    def codes(self, samples: slice, rows: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The same as eight-bit rows, of `rows` where they are at hand and the place was not kept so."""
+        if len(self.pieces) == 1:
+            (one,) = self.pieces
+            by_row = one.scale is not None and one.scale.shape[1] == 1 and one.values.dtype == torch.int8
+            if by_row and one.across == self.boundary.across:
+                assert one.scale is not None
+                part = self._part(one, samples)
+                return one.values[part], one.scale[part]
+        return quantise(self.rows(samples, torch.float32) if rows is None else rows, "int8")
 
     def whole(self, samples: slice) -> Tensor:
         """(b, T, D), ZQᵀ where coefficients are kept."""
@@ -337,19 +339,20 @@ class _Replay:
 
     @property
     def reads_whole(self) -> bool:
-        """Whether `rebuild` reads the place before as it lies, whole: not as coefficients, nor as codes."""
+        """Whether `rebuild` gives rows of the place before as it lies, whole: not coefficients, nor only codes."""
         return self.before.basis is None and self.before.boundary.products != "int8"
 
     def rebuild(self, x: Tensor | None, samples: slice, *, again: bool) -> _Rebuilt:
         """h and between(h), from x (b, T, D), or the place before. again: x has been made again, and is not what Q and codes belong to."""
-        how, codes, rows = self.before.boundary.products, None, None
+        boundary, codes, rows = self.before.boundary, None, None
+        how = boundary.rebuilding
         dtype = torch.bfloat16 if how == "bf16" else self.products
         if x is not None:
             rows = _flat(_turn(x, self.stage.across)).to(dtype)
-        elif how != "int8":
+        elif boundary.products != "int8":
             rows = self.before.rows(samples, dtype)
         if how == "int8":
-            codes = self.before.codes(samples) if rows is None else quantise(rows, "int8")
+            codes = self.before.codes(samples, rows)
             hidden = int8.rebuilt(*codes, self.formed.codes(self.held_first), self.products)
         else:
             assert rows is not None
@@ -357,7 +360,7 @@ class _Replay:
             hidden = product(rows, weight.T).to(self.products) if how == "bf16" else rows @ weight.T
         _, length, width = self.before.shape
         between, pull = self._differentiated(hidden.view(-1, width if self.stage.across else length, hidden.shape[1]))
-        return _Rebuilt(between, pull, rows, codes)
+        return _Rebuilt(between, pull, rows, codes if boundary.products == "int8" else None)
 
     def mixed(self, between: Tensor) -> Tensor:
         """What the stage adds to its input, of between(h)."""
@@ -386,8 +389,9 @@ class _Replay:
 
 @dataclass
 class _Rebuilt:
-    """What `_Replay.rebuild` made of some samples: between(h), what differentiates it, and what `first` read, as values or as codes; then
-    what came out of the stage and its norm's reciprocal deviation, where they were made again."""
+    """What `_Replay.rebuild` made of some samples: between(h), what differentiates it, and what `first` read, as values or as the codes
+    that its weight gradient is to be summed of; then what came out of the stage and its norm's reciprocal deviation, where they were
+    made again."""
 
     between: Tensor
     pull: Pull
@@ -423,8 +427,9 @@ def _run_backward(
         out = replay.after.whole(samples) if out is None else out
         held = deviation if now.deviation is None else now.deviation
         assert held is not None
-        gradient = _turn(gradient, across).contiguous()  # a product of what lies otherwise copies its weight for every sample
-        residual = _norm_backward(gradient, _turn(out, across), held)
+        # a product of what lies otherwise copies its weight for every sample, and what lies in two ways is slow to go through
+        gradient, out = (_turn(each, across).contiguous() for each in (gradient, out))
+        residual = _norm_backward(gradient, out, held)
         narrow = residual.to(replay.products)  # another dtype than the residual's only under autocast
         inner = now.pull(narrow @ replay.last)
         add(count + replay.number, narrow, now.between, None, replay.before.boundary.products)

@@ -29,7 +29,7 @@ from laser_studio.laser.event import TrackerEvent
 from laser_studio.laser.ledger import CompressionLedger, TotalLine
 from laser_studio.laser.patches import Instead, Patch, Saving, Wrap
 from laser_studio.laser.policy import LaserPolicy
-from laser_studio.laser.products import Arithmetic, Products, arithmetic
+from laser_studio.laser.products import Arithmetic, Products, arithmetic, rebuilding_arithmetic
 from laser_studio.laser.quantise import Storage, stored_bytes
 from laser_studio.laser.rule import Standing
 from laser_studio.laser.sites import find_sites
@@ -463,10 +463,11 @@ class Compression:
             if storage != "recomputed":  # what is made again is no more exact than the place it is made of
                 few_bits = storage != "exact"
             columns = width if site is None or site.basis is None else site.basis.shape[1]
-            how = arithmetic(self.products, x.device, dtype, columns) if few_bits else "float"
-            boundaries.append(self._boundary(place, site, across, width, how))
+            multiplied = (self.products, x.device, dtype, columns)
+            hows = (rebuilding_arithmetic(*multiplied), arithmetic(*multiplied)) if few_bits else ("float", "float")
+            boundaries.append(self._boundary(place, site, across, width, hows))
             if site is None:
-                self.books.note_whole(place, feeds * x.nbytes, _whole_bytes(x, width, storage, how == "int8"))
+                self.books.note_whole(place, feeds * x.nbytes, _whole_bytes(x, width, storage, boundaries[-1].by_row))
         boundaries[0] = self._shared(places[0][0], places[0][1], boundaries[0], x, parts)
         for stage, boundary, after in zip(stages, boundaries, boundaries[1:], strict=False):
             first, last = stage.first, stage.last
@@ -507,18 +508,19 @@ class Compression:
         self.books.note_whole(name, 0, new - _whole_bytes(x, width, storage, boundary.by_row))  # in place of what was noted
         return replace(boundary, parts=tuple(kept))
 
-    def _boundary(self, name: str, site: StoredSite | None, across: bool, width: int, how: Arithmetic) -> Boundary:
+    def _boundary(self, name: str, site: StoredSite | None, across: bool, width: int, hows: tuple[Arithmetic, Arithmetic]) -> Boundary:
         basis, storage = None if site is None else site.basis, self.storage_for(name)
         formed = self._formed.get(name)
         if formed is None or formed.basis is not basis:
             formed = self._formed[name] = Formed(basis)
         self._places.setdefault(name, width)
         if site is None:
-            return Boundary(lambda rows: None, None, across, how, storage, formed)
-        site.by_row = how == "int8"
+            return Boundary(lambda rows: None, None, across, *hows, storage, formed)
         if basis is None:
             return Boundary(site.take, None, across, formed=formed)
-        return Boundary(site.take, basis, across, how, storage, formed)
+        boundary = Boundary(site.take, basis, across, *hows, storage, formed)
+        site.by_row = boundary.by_row
+        return boundary
 
     def _stand_in(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """What gets the weight's gradient in `dtype`, one for all applications of the open step."""

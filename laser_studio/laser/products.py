@@ -19,12 +19,18 @@ Products = Literal["auto", "float", "int8", "bf16"]
 
 
 def arithmetic(asked: Products, device: torch.device, dtype: torch.dtype, columns: int) -> Arithmetic:
-    """What is asked for; of "auto" the fastest, for products of `dtype` over that many columns."""
+    """What is asked for; of "auto" the fastest, for weight gradients from products of `dtype`, rows having that many columns."""
     if asked != "auto":
         return asked
     if int8.pays(device, dtype, columns):
         return "int8"
     return "bf16" if dtype == torch.float32 and device.type == "cuda" and _has_bfloat16(device) else "float"
+
+
+def rebuilding_arithmetic(asked: Products, device: torch.device, dtype: torch.dtype, columns: int) -> Arithmetic:
+    """The same where backward rebuilds: both factors are there in eight bits, or are put into them once for all applications."""
+    how = arithmetic(asked, device, dtype, columns)
+    return "int8" if asked == "auto" and how == "float" and int8.pays_rebuilding(device, dtype, columns) else how
 
 
 @lru_cache(maxsize=8)

@@ -372,6 +372,35 @@ def test_what_a_stage_adds_when_it_is_made_again_is_multiplied_in_eight_bits_too
     assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
 
 
+@pytest.mark.parametrize("storage", ["int8", {"*": "int8", WITHIN_BLOCKS: "recomputed"}, "int4"], ids=["whole", "blocks", "four bits"])
+@VARIANTS
+def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_floats(
+    monkeypatch: pytest.MonkeyPatch, mlp_t: bool, storage: Any
+) -> None:
+    model = small_model(mlp_t=mlp_t, forward_dtype="bfloat16")
+    carry = model.initial_carry(small_batch(32))
+    exactly = compress(model, LaserPolicy(sites=ALL_OFF), storage=storage, products="float")
+    _, _, wanted = supervision_step(model, carry, exactly, size=32)
+    exactly.detach()
+    monkeypatch.setattr(int8, "pays_rebuilding", lambda device, dtype, columns: columns >= 32)
+    monkeypatch.setattr(int8, "outer", lambda *told, **more: pytest.fail("a weight gradient in eight bits"))
+    widths: list[int] = []
+    rebuilt = int8.rebuilt
+
+    def noted(codes: Tensor, *others: Any) -> Tensor:
+        widths.append(codes.shape[1])
+        return rebuilt(codes, *others)
+
+    monkeypatch.setattr(int8, "rebuilt", noted)
+    laser = compress(model, LaserPolicy(sites=ALL_OFF), storage=storage)
+    _, _, found = supervision_step(model, carry, laser, size=32)
+    config = model.config
+    stages = 1 if mlp_t else 2  # what a mixer's first half reads are rows of 14
+    assert widths == [32] * stages * (config.L_cycles + 1) * config.L_layers
+    a, b = (torch.cat([each[name].flatten() for name in wanted]).float() for each in (found, wanted))
+    assert not torch.equal(a, b) and float(F.cosine_similarity(a, b, dim=0)) > 0.999
+
+
 def test_what_enters_cannot_be_made_again() -> None:
     model = small_model()
     laser = compress(model, LaserPolicy(sites={"*": {"enabled": False}}), storage="recomputed")

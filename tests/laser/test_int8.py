@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from laser_studio.laser import int8
 from laser_studio.laser import quantise as quantising
+from laser_studio.laser.products import arithmetic, rebuilding_arithmetic
 from laser_studio.laser.quantise import quantise, restored
 from tests.laser.helpers import DEVICES, normal
 
@@ -105,6 +106,24 @@ def test_short_rows_and_half_precision_are_never_traded_for_eight_bits(
         columns for columns in (128, 256, 512) if least is not None and columns >= least
     ]
     assert not int8.pays(torch.device("cuda"), torch.float32, 512)
+
+
+@pytest.mark.parametrize("has", [(True, False), (True, True), (False, False)], ids=["VNNI", "VNNI and AMX", "neither"])
+def test_bfloat16_is_rebuilt_in_eight_bits_where_rows_are_long_and_there_is_no_amx(
+    monkeypatch: pytest.MonkeyPatch, has: tuple[bool, bool]
+) -> None:
+    monkeypatch.setattr(int8, "_integers", lambda: has)
+    cpu, half = torch.device("cpu"), torch.bfloat16
+    wanted = ["float", "float", "int8", "int8"] if has == (True, False) else ["float"] * 4
+    assert [rebuilding_arithmetic("auto", cpu, half, columns) for columns in (64, 255, 256, 512)] == wanted
+    assert {arithmetic("auto", cpu, half, columns) for columns in (64, 255, 256, 512)} == {"float"}  # for weight gradients it never pays
+    for dtype in (torch.float16, torch.float64):
+        assert rebuilding_arithmetic("auto", cpu, dtype, 512) == "float"
+    for columns in (64, 128, 512):
+        assert rebuilding_arithmetic("auto", cpu, torch.float32, columns) == arithmetic("auto", cpu, torch.float32, columns)
+    for asked in ("float", "int8", "bf16"):
+        assert rebuilding_arithmetic(asked, cpu, half, 512) == arithmetic(asked, cpu, half, 512) == asked
+    assert rebuilding_arithmetic("auto", torch.device("cuda"), half, 512) == "float"
 
 
 def test_what_this_processor_has_is_asked_of_torch() -> None:
