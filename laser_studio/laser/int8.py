@@ -15,6 +15,7 @@ from laser_studio.laser.quantise import LEVELS, TINY, in_parts
 
 MOST_SUMMED = (2**31 - 1) // LEVELS**2  # terms of a product that int32 holds whatever they are
 LEAST_COLUMNS, WITH_AMX, LEAST_OF_HALVES = 128, 256, 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
+LEAST_OUTPUTS = 768  # of a layer in bfloat16 whose input would have to be rounded for it alone
 ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
 
@@ -62,16 +63,16 @@ def outer(left: Tensor, right: Tensor, right_scale: Tensor | None = None, *, ont
 
     Each column of a float gets a scale; the scales of right's rows, over which is summed, go into left. onto: what it is added to in place.
     """
+    if onto is None:
+        onto = left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32)
     for start in range(0, left.shape[0], MOST_SUMMED):
         rows = slice(start, start + MOST_SUMMED)
         a, a_scale = _by_columns(left[rows], None if right_scale is None else right_scale[rows])
-        if right_scale is None:
-            b, b_scale = _by_columns(right[rows], None)
-            part = _product(a.T, b).float().mul_(b_scale)
-        else:
-            part = _product(a.T, right[rows]).float()
-        onto = part.mul_(a_scale[:, None]) if onto is None else onto.addcmul_(part, a_scale[:, None])
-    return left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32) if onto is None else onto
+        b, b_scale = _by_columns(right[rows], None) if right_scale is None else (right[rows], None)
+        for part in in_parts(onto.shape, onto.device):
+            found = _product(a.T[part], b).float()
+            onto[part].addcmul_(found if b_scale is None else found.mul_(b_scale), a_scale[part, None])
+    return onto
 
 
 def _by_columns(x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:

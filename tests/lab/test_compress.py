@@ -372,6 +372,28 @@ def test_what_a_stage_adds_when_it_is_made_again_is_multiplied_in_eight_bits_too
     assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
 
 
+@pytest.mark.parametrize("least", [32, 33])
+def test_what_a_stage_of_bfloat16_adds_is_multiplied_in_eight_bits_where_it_is_wide(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
+    model = small_model(forward_dtype="bfloat16")
+    carry = model.initial_carry(small_batch(8))
+    monkeypatch.setattr(int8, "pays_rebuilding", lambda device, dtype, columns: columns >= 32)
+    monkeypatch.setattr(int8, "LEAST_OUTPUTS", least)
+    made: list[tuple[int, ...]] = []
+    rebuilt = int8.rebuilt
+
+    def noted(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
+        made.append(tuple(weight[0].shape))
+        return rebuilt(codes, scale, weight, dtype)
+
+    monkeypatch.setattr(int8, "rebuilt", noted)
+    laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", WITHIN_BLOCKS: "recomputed"})
+    supervision_step(model, carry, laser)
+    block = cast(Any, model).net.layers[0]
+    halves = (model.config.L_cycles + 1) * model.config.L_layers
+    assert made.count(tuple(block.self_attn.qkv_proj.weight.shape)) == halves
+    assert made.count(tuple(block.self_attn.o_proj.weight.shape)) == (halves if least == 32 else 0)
+
+
 @pytest.mark.parametrize("storage", ["int8", {"*": "int8", WITHIN_BLOCKS: "recomputed"}, "int4"], ids=["whole", "blocks", "four bits"])
 @VARIANTS
 def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_floats(
