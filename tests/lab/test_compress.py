@@ -330,54 +330,9 @@ def test_eight_bits_within_blocks_made_again_hardly_turn_the_gradient_and_free_h
     assert saved[1] < 0.7 * saved[0]
 
 
-def test_a_place_made_again_of_few_bits_is_multiplied_in_them_if_it_is_wide_enough_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small_model(mlp_t=True)  # what mixes reads rows of 14 tokens, what is made again after it rows of 32 features
-    carry = model.initial_carry(small_batch(8))
-    monkeypatch.setattr(int8, "pays", lambda device, dtype, columns: columns >= 32)
-    widths: list[int] = []
-    rebuilt = int8.rebuilt
-
-    def noted(codes: Tensor, *others: Any) -> Tensor:
-        widths.append(codes.shape[1])
-        return rebuilt(codes, *others)
-
-    monkeypatch.setattr(int8, "rebuilt", noted)
-    config = model.config
-    for storage, wanted in (("int8", [32] * (config.L_cycles + 1) * config.L_layers), ("exact", [])):
-        widths.clear()
-        laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": cast(Any, storage), WITHIN_BLOCKS: "recomputed"})
-        supervision_step(model, carry, laser)
-        assert widths == wanted, storage
-
-
-def test_what_a_stage_adds_when_it_is_made_again_is_multiplied_in_eight_bits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = small_model()
-    carry = model.initial_carry(small_batch(32))
-    _, _, wanted = supervision_step(model, carry, size=32)
-    shapes: set[tuple[int, int]] = set()
-    rebuilt = int8.rebuilt
-
-    def noted(codes: Tensor, scale: Tensor, weight: tuple[Tensor, Tensor], dtype: torch.dtype) -> Tensor:
-        shapes.add((weight[0].shape[0], weight[0].shape[1]))
-        return rebuilt(codes, scale, weight, dtype)
-
-    monkeypatch.setattr(int8, "rebuilt", noted)
-    laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", WITHIN_BLOCKS: "recomputed"}, products="int8")
-    _, _, found = supervision_step(model, carry, laser, size=32)
-    block = cast(Any, model).net.layers[0]
-    # the down projection ends a block, whose end is kept: what it adds is not needed again
-    read = [block.self_attn.qkv_proj, block.mlp.gate_up_proj, block.self_attn.o_proj]
-    assert shapes == {tuple(layer.weight.shape) for layer in read}
-    a, b = (torch.cat([each[name].flatten() for name in wanted]) for each in (found, wanted))
-    assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
-
-
-@pytest.mark.parametrize("least", [32, 33])
-def test_what_a_stage_of_bfloat16_adds_is_multiplied_in_eight_bits_where_it_is_wide(monkeypatch: pytest.MonkeyPatch, least: int) -> None:
-    model = small_model(forward_dtype="bfloat16")
-    carry = model.initial_carry(small_batch(8))
-    monkeypatch.setattr(int8, "pays_rebuilding", lambda device, dtype, columns: columns >= 32)
-    monkeypatch.setattr(int8, "LEAST_OUTPUTS", least)
+@pytest.fixture
+def in_bytes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """Shapes of the weights that backward multiplies in eight bits where it rebuilds, as it comes to them."""
     made: list[tuple[int, ...]] = []
     rebuilt = int8.rebuilt
 
@@ -386,18 +341,57 @@ def test_what_a_stage_of_bfloat16_adds_is_multiplied_in_eight_bits_where_it_is_w
         return rebuilt(codes, scale, weight, dtype)
 
     monkeypatch.setattr(int8, "rebuilt", noted)
+    return made
+
+
+def test_a_place_made_again_of_few_bits_is_multiplied_in_them_if_it_is_wide_enough_itself(
+    monkeypatch: pytest.MonkeyPatch, in_bytes: list[tuple[int, ...]]
+) -> None:
+    model = small_model(mlp_t=True)  # what mixes reads rows of 14 tokens, what is made again after it rows of 32 features
+    carry = model.initial_carry(small_batch(8))
+    monkeypatch.setattr(int8, "pays", lambda device, dtype, columns: columns >= 32)
+    config = model.config
+    for storage, wanted in (("int8", [32] * (config.L_cycles + 1) * config.L_layers), ("exact", [])):
+        in_bytes.clear()
+        laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": cast(Any, storage), WITHIN_BLOCKS: "recomputed"})
+        supervision_step(model, carry, laser)
+        assert [columns for _, columns in in_bytes] == wanted, storage
+
+
+def test_what_a_stage_adds_when_it_is_made_again_is_multiplied_in_eight_bits_too(in_bytes: list[tuple[int, ...]]) -> None:
+    model = small_model()
+    carry = model.initial_carry(small_batch(32))
+    _, _, wanted = supervision_step(model, carry, size=32)
+    laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", WITHIN_BLOCKS: "recomputed"}, products="int8")
+    _, _, found = supervision_step(model, carry, laser, size=32)
+    block = cast(Any, model).net.layers[0]
+    # the down projection ends a block, whose end is kept: what it adds is not needed again
+    read = [block.self_attn.qkv_proj, block.mlp.gate_up_proj, block.self_attn.o_proj]
+    assert set(in_bytes) == {tuple(layer.weight.shape) for layer in read}
+    a, b = (torch.cat([each[name].flatten() for name in wanted]) for each in (found, wanted))
+    assert float(F.cosine_similarity(a, b, dim=0)) > 0.999
+
+
+@pytest.mark.parametrize("least", [32, 33])
+def test_what_a_stage_of_bfloat16_adds_is_multiplied_in_eight_bits_where_it_is_wide(
+    monkeypatch: pytest.MonkeyPatch, in_bytes: list[tuple[int, ...]], least: int
+) -> None:
+    model = small_model(forward_dtype="bfloat16")
+    carry = model.initial_carry(small_batch(8))
+    monkeypatch.setattr(int8, "pays_rebuilding", lambda device, dtype, columns: columns >= 32)
+    monkeypatch.setattr(int8, "LEAST_OUTPUTS", least)
     laser = compress(model, LaserPolicy(sites=ALL_OFF), storage={"*": "int8", WITHIN_BLOCKS: "recomputed"})
     supervision_step(model, carry, laser)
     block = cast(Any, model).net.layers[0]
     halves = (model.config.L_cycles + 1) * model.config.L_layers
-    assert made.count(tuple(block.self_attn.qkv_proj.weight.shape)) == halves
-    assert made.count(tuple(block.self_attn.o_proj.weight.shape)) == (halves if least == 32 else 0)
+    assert in_bytes.count(tuple(block.self_attn.qkv_proj.weight.shape)) == halves
+    assert in_bytes.count(tuple(block.self_attn.o_proj.weight.shape)) == (halves if least == 32 else 0)
 
 
 @pytest.mark.parametrize("storage", ["int8", {"*": "int8", WITHIN_BLOCKS: "recomputed"}, "int4"], ids=["whole", "blocks", "four bits"])
 @VARIANTS
 def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_floats(
-    monkeypatch: pytest.MonkeyPatch, mlp_t: bool, storage: Any
+    monkeypatch: pytest.MonkeyPatch, in_bytes: list[tuple[int, ...]], mlp_t: bool, storage: Any
 ) -> None:
     model = small_model(mlp_t=mlp_t, forward_dtype="bfloat16")
     carry = model.initial_carry(small_batch(32))
@@ -406,19 +400,11 @@ def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_fl
     exactly.detach()
     monkeypatch.setattr(int8, "pays_rebuilding", lambda device, dtype, columns: columns >= 32)
     monkeypatch.setattr(int8, "outer", lambda *told, **more: pytest.fail("a weight gradient in eight bits"))
-    widths: list[int] = []
-    rebuilt = int8.rebuilt
-
-    def noted(codes: Tensor, *others: Any) -> Tensor:
-        widths.append(codes.shape[1])
-        return rebuilt(codes, *others)
-
-    monkeypatch.setattr(int8, "rebuilt", noted)
     laser = compress(model, LaserPolicy(sites=ALL_OFF), storage=storage)
     _, _, found = supervision_step(model, carry, laser, size=32)
     config = model.config
     stages = 1 if mlp_t else 2  # what a mixer's first half reads are rows of 14
-    assert widths == [32] * stages * (config.L_cycles + 1) * config.L_layers
+    assert [columns for _, columns in in_bytes] == [32] * stages * (config.L_cycles + 1) * config.L_layers
     a, b = (torch.cat([each[name].flatten() for name in wanted]).float() for each in (found, wanted))
     assert not torch.equal(a, b) and float(F.cosine_similarity(a, b, dim=0)) > 0.999
 
