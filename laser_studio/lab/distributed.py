@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional  # imported later, as by an optimiser, it holds the group, whose threads then outlive it
 from torch import Tensor
 
 from laser_studio.errors import TrainingError
