@@ -70,14 +70,11 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
     """
     batch, length, width = qkv.shape
     size, dtype = width // (3 * heads), _multiplied_in(qkv.dtype)
-    factor = size**-0.5  # on q and on the gradient at it: scores are many more
     by_head = qkv.view(batch, length, 3 * heads, size).transpose(1, 2)  # (B, 3·heads, T, d)
     both, v = by_head[:, : 2 * heads], by_head[:, 2 * heads :].to(dtype).reshape(-1, length, size)
     if rope is not None:
         both = _rotated(both.float(), rope, 1)
-    q, k = both.chunk(2, dim=1)
-    q = q.float() * factor if rope is None else q.mul_(factor)
-    q, k = (each.to(dtype).reshape(-1, length, size) for each in (q, k))
+    q, k = (each.to(dtype).reshape(-1, length, size) for each in both.chunk(2, dim=1))
     parts = list(_in_parts(batch * heads, length))
     if len(parts) == 1:  # by itself, here and below: on small sequences the slices cost two fifths more
         weights = _weights(q, k)
@@ -100,7 +97,6 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
                 to_both[1, part].baddbmm_(at_scores.mT, q[part, queries])
         to_v = torch.bmm(weights.mT, d)
         to_both = to_both.unflatten(1, (batch, heads)).transpose(0, 1).flatten(1, 2)  # (B, 2·heads, T, d)
-        to_both[:, :heads].mul_(factor)
         if rope is not None:
             to_both = _rotated(to_both.float(), rope, -1)
         found = qkv.new_empty(batch, length, 3 * heads, size).transpose(1, 2)
@@ -111,15 +107,15 @@ def attention(qkv: Tensor, heads: int, rope: CosSin | None) -> Pulled:  # (B, T,
 
 
 def _weights(q: Tensor, k: Tensor) -> Tensor:  # (n, m, d), (n, T, d) -> (n, m, T)
-    """softmax(qkᵀ), taken in fp32."""
-    weights = torch.bmm(q, k.mT).float().softmax(-1)
+    """softmax(qkᵀ/√d), taken in fp32."""
+    weights = torch.bmm(q, k.mT).float().mul_(q.shape[-1] ** -0.5).softmax(-1)
     return F.threshold(weights, NOTHING, 0, inplace=True).to(q.dtype)
 
 
 def _at_scores(d: Tensor, v: Tensor, weights: Tensor) -> Tensor:  # (n, m, d), (n, T, d), (n, m, T) -> (n, m, T)
-    """The gradient at qkᵀ from that at softmax(qkᵀ)·v."""
+    """The gradient at qkᵀ from that at softmax(qkᵀ/√d)·v."""
     at_weights = torch.bmm(d, v.mT).float()
-    return torch._softmax_backward_data(at_weights, weights.float(), -1, torch.float32).to(d.dtype)
+    return torch._softmax_backward_data(at_weights, weights.float(), -1, torch.float32).mul_(d.shape[-1] ** -0.5).to(d.dtype)
 
 
 def _in_parts(heads: int, length: int) -> Iterator[tuple[slice, slice]]:
