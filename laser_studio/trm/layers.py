@@ -232,11 +232,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor, rope: CosSin | None) -> Tensor:  # (B, T, D) -> (B, T, D)
         if self.is_mixer:
             across = x.transpose(1, 2)  # (B, D, T): the norm too runs over the sequence here, as in the official code
+            mixed = self.mlp_t(across.contiguous())  # as it lies, the product would copy its weight, once for every sample
             if self.norms_features:
-                x = rms_norm(x + self.mlp_t(across).transpose(1, 2), self.eps)
+                x = rms_norm(x + mixed.transpose(1, 2), self.eps)
             else:
                 # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies as the next product wants it.
-                x = rms_norm(across + self.mlp_t(across), self.eps).transpose(1, 2)
+                x = rms_norm(across + mixed, self.eps).transpose(1, 2)
         else:
             x = rms_norm(sum_into(self.self_attn(x, rope), x), self.eps)
         return rms_norm(sum_into(self.mlp(x), x), self.eps)
