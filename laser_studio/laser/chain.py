@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from laser_studio import kernels
 from laser_studio.laser import int8
-from laser_studio.laser.functions import plain_arithmetic
+from laser_studio.laser.functions import StandIn, is_awaited, plain_arithmetic
 from laser_studio.laser.products import Arithmetic, outer, product
 from laser_studio.laser.quantise import Storage, quantise, restored
 
@@ -75,7 +75,7 @@ class Formed:
         """WQ in the dtype of the products."""
         if (basis := self.basis) is None:
             return self.cast(weight, dtype)
-        return self._once(weight, ("WQ", dtype), lambda: ((weight.float() @ basis).to(dtype),))[0]
+        return self._once(weight, ("WQ", dtype), lambda: (self.cast(weight, dtype) @ basis.to(dtype),))[0]
 
     def in_bytes(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         """A weight of the stage, all of it, in eight bits with a scale per row."""
@@ -149,14 +149,14 @@ class Weights:
     """One stage's, as the model holds them: casts to the products' dtype are never saved, backward makes them once for all applications.
 
     first, last: W of its two layers, exact; now: both in the dtype of the products, for this forward; to_first, to_last: what gets
-    their gradients: the weights or what stands for them, see `functions.project` and `functions.stand_in`.
+    their gradients, see `functions.project` and `functions.stand_in`.
     """
 
     first: Tensor
     last: Tensor
     now: tuple[Tensor, Tensor]
-    to_first: Tensor
-    to_last: Tensor
+    to_first: StandIn
+    to_last: StandIn
 
 
 def chain(
@@ -174,7 +174,8 @@ def chain(
     held = [each.first.detach() for each in weights] + [each.last.detach() for each in weights]
     told = [each.to_first for each in weights] + [each.to_last for each in weights]
     end: list[Piece] = []
-    return _Chain.apply(x, stages, boundaries, [each.now for each in weights], dtype, end, *held, *told), end[0] if end else None
+    out = _Chain.apply(x, stages, boundaries, [each.now for each in weights], dtype, end, told, *held, *(each.at for each in told))
+    return out, end[0] if end else None
 
 
 class _Chain(torch.autograd.Function):
@@ -187,13 +188,16 @@ class _Chain(torch.autograd.Function):
         casts: Sequence[tuple[Tensor, Tensor]],
         dtype: torch.dtype,
         end: list[Piece],
+        told: list[StandIn],
         *weights: Tensor,
     ) -> Tensor:
         count = len(stages)
         kept, deviations = [boundaries[0].parts or _kept(boundaries[0], x)], []
         for stage, (first, last), after in zip(stages, casts, boundaries[1:], strict=True):
             turned = _turn(x, stage.across)
-            mixed = F.linear(stage.between(F.linear(turned.to(dtype), first)), last)
+            # in rows: a product of what lies otherwise copies its weight, turned
+            hidden = F.linear(_flat(turned.to(dtype)), first)
+            mixed = F.linear(stage.between(hidden.view(*turned.shape[:-1], -1)), last)
             x, deviation = _normed(turned, mixed, stage)
             kept.append(_kept(after, x))
             if kept[-1]:
@@ -202,7 +206,7 @@ class _Chain(torch.autograd.Function):
         ctx.boundaries = [replace(each, parts=()) if each.parts else each for each in boundaries]
         ctx.stages, ctx.shape, ctx.dtype, ctx.products = stages, x.shape, x.dtype, dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
-        ctx.gradient_dtypes = [weight.dtype for weight in weights[2 * count :]]
+        ctx.nodes, ctx.sums = [each.node for each in told], [each.sum for each in told]
         pieces = [piece for place in kept for piece in place]
         ctx.pieces = [[piece.across for piece in place] for place in kept]
         values, scales = [piece.values for piece in pieces], [piece.scale for piece in pieces]
@@ -229,12 +233,11 @@ class _Chain(torch.autograd.Function):
             _Replay(number, count, stage, before, after, held[number], held[count + number], ctx.products, ctx.autocast)
             for number, (stage, before, after) in enumerate(zip(ctx.stages, places, places[1:], strict=False))
         ]
-        sums: list[Tensor | None] = [None] * (2 * count)
-        wanted = ctx.needs_input_grad[6 + 2 * count :]
+        sums, awaited = ctx.sums, [is_awaited(node) for node in ctx.nodes]
 
         def add(place: int, left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, how: Arithmetic) -> None:
-            if wanted[place]:
-                sums[place] = outer(_flat(left), None if right is None else _flat(right), codes, how, sums[place])
+            if awaited[place]:
+                sums[place].put(outer(_flat(left), None if right is None else _flat(right), codes, how, sums[place].take()))
 
         with plain_arithmetic(gradient):
             end, out = count, None
@@ -249,8 +252,7 @@ class _Chain(torch.autograd.Function):
                     found = [_run_backward(run, gradient[part], one, part, add)[0] for part, one in zip(parts, by_part, strict=True)]
                     gradient, out = torch.cat(found), None
                 end = start
-        sent = [None if one is None else one.to(dtype) for one, dtype in zip(sums, ctx.gradient_dtypes, strict=True)]
-        return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(5 + len(held))), *sent)
+        return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(6 + len(held) + len(sums))))  # weights': see `Sum`
 
 
 @dataclass(frozen=True)
@@ -337,19 +339,25 @@ class _Replay:
     def last(self) -> Tensor:
         return self.formed.cast(self.held_last, self.products)
 
-    @property
-    def reads_whole(self) -> bool:
+    def summing(self, samples: slice) -> Arithmetic:
+        """How to multiply where the weights' gradients over these samples are summed."""
+        boundary, (_, length, width) = self.before.boundary, self.before.shape
+        rows = (samples.stop - samples.start) * (width if self.stage.across else length)
+        in_bytes = boundary.products == "float" and boundary.rebuilding == "int8" and int8.pays_summing(rows)
+        return "int8" if in_bytes else boundary.products
+
+    def reads_whole(self, samples: slice) -> bool:
         """Whether `rebuild` gives rows of the place before as it lies, whole: not coefficients, nor only codes."""
-        return self.before.basis is None and self.before.boundary.products != "int8"
+        return self.before.basis is None and self.summing(samples) != "int8"
 
     def rebuild(self, x: Tensor | None, samples: slice, *, again: bool) -> _Rebuilt:
         """h and between(h), from x (b, T, D), or the place before. again: x has been made again, and is not what Q and codes belong to."""
         boundary, codes, rows = self.before.boundary, None, None
-        how = boundary.rebuilding
+        how, summing = boundary.rebuilding, self.summing(samples)
         dtype = torch.bfloat16 if how == "bf16" else self.products
         if x is not None:
             rows = _flat(_turn(x, self.stage.across)).to(dtype)
-        elif boundary.products != "int8":
+        elif summing != "int8":
             rows = self.before.rows(samples, dtype)
         if how == "int8":
             codes = self.before.codes(samples, rows)
@@ -360,17 +368,21 @@ class _Replay:
             hidden = product(rows, weight.T).to(self.products) if how == "bf16" else rows @ weight.T
         _, length, width = self.before.shape
         between, pull = self._differentiated(hidden.view(-1, width if self.stage.across else length, hidden.shape[1]))
-        return _Rebuilt(between, pull, rows, codes if boundary.products == "int8" else None)
+        return _Rebuilt(between, pull, summing, rows, codes if summing == "int8" else None)
 
-    def mixed(self, between: Tensor) -> Tensor:
-        """What the stage adds to its input, of between(h)."""
-        boundary = self.before.boundary
-        how = boundary.rebuilding if self.held_last.shape[0] >= int8.LEAST_OUTPUTS else boundary.products
+    def mixed(self, rebuilt: _Rebuilt) -> Tensor:
+        """What the stage adds to its input."""
+        between, boundary = rebuilt.between, self.before.boundary
+        pays = self.held_last.shape[0] >= int8.LEAST_OUTPUTS or rebuilt.summing == "int8"  # codes then serve twice
+        how = boundary.rebuilding if pays else boundary.products
         if how == "float":
             return F.linear(between, self.last)
         rows = _flat(between)
         if how == "int8":
-            added = int8.rebuilt(*quantise(rows, "int8"), self.formed.in_bytes(self.held_last), self.products)
+            codes = quantise(rows, "int8")
+            if rebuilt.summing == "int8":
+                rebuilt.between_codes = codes
+            added = int8.rebuilt(*codes, self.formed.in_bytes(self.held_last), self.products)
         else:
             added = product(rows, self.formed.cast(self.held_last, torch.bfloat16).T).to(self.products)
         return added.view(*between.shape[:-1], -1)
@@ -390,14 +402,16 @@ class _Replay:
 
 @dataclass
 class _Rebuilt:
-    """What `_Replay.rebuild` made of some samples: between(h), what differentiates it, and what `first` read, as values or as the codes
-    that its weight gradient is to be summed of; then what came out of the stage and its norm's reciprocal deviation, where they were
-    made again."""
+    """What `_Replay.rebuild` made of some samples: between(h), what differentiates it, how weight gradients are to be summed, and what
+    `first` read, as values or as the codes to sum; then, where they were made again, what came out of the stage and its norm's reciprocal
+    deviation, and the codes of what `last` read."""
 
     between: Tensor
     pull: Pull
+    summing: Arithmetic
     rows: Tensor | None
     codes: tuple[Tensor, Tensor] | None
+    between_codes: tuple[Tensor, Tensor] | None = None
     out: Tensor | None = None
     deviation: Tensor | None = None
 
@@ -414,12 +428,12 @@ def _run_backward(
     of their stages, of last ones behind those; last_out: what the last gives, where that is at hand.
     """
     rebuilt: list[_Rebuilt] = []
-    entered = x = run[0].before.whole(samples) if run[0].reads_whole else None
+    entered = x = run[0].before.whole(samples) if run[0].reads_whole(samples) else None
     for number, replay in enumerate(run):
         rebuilt.append(replay.rebuild(x, samples, again=number > 0))
         if not replay.after.pieces:
             x = replay.before.whole(samples) if x is None else x
-            x, rebuilt[-1].deviation = _normed_again(_turn(x, replay.stage.across), replay.mixed(rebuilt[-1].between), replay.stage)
+            x, rebuilt[-1].deviation = _normed_again(_turn(x, replay.stage.across), replay.mixed(rebuilt[-1]), replay.stage)
             rebuilt[-1].out = x
     while rebuilt:
         replay, now = run[len(rebuilt) - 1], rebuilt.pop()
@@ -433,8 +447,8 @@ def _run_backward(
         residual = _norm_backward(gradient, out, held)
         narrow = residual.to(replay.products)  # another dtype than the residual's only under autocast
         inner = now.pull(narrow @ replay.last)
-        add(count + replay.number, narrow, now.between, None, replay.before.boundary.products)
-        add(replay.number, inner, now.rows, now.codes, replay.before.boundary.products)
+        add(count + replay.number, narrow, now.between, now.between_codes, now.summing)
+        add(replay.number, inner, now.rows, now.codes, now.summing)
         gradient = _turn(_added_product(residual, inner, replay.first), across)
     return gradient, entered
 

@@ -164,7 +164,7 @@ class Compression:
         self._between: set[str] = set()
         self.books = Books(model, self._alone)
         self._casts: dict[tuple[int, torch.dtype], tuple[int, Tensor]] = {}
-        self._stand_ins: dict[tuple[int, torch.dtype], Tensor] = {}
+        self._stand_ins: Any = WeakIdKeyDictionary()  # of weights: what gets their gradients in the open step
         # Tensors kept whole: their version, in which storage, what is kept, which others may share, and by which place.
         self._ends: Any = WeakIdKeyDictionary()
         self._shares: dict[str, set[str]] = {}  # places that read what another keeps: whose, seen so far
@@ -474,9 +474,9 @@ class Compression:
             if _has_bias(first) or _has_bias(last):
                 raise CompressionError(f'{name}: mode="block" knows stages without bias only; use mode="linear"')
             projects = boundary.basis is not None
-            to_first = self._sites[self._names[first]].projection(first.weight) if projects else self._stand_in(first.weight, dtype)
+            to_first = self._sites[self._names[first]].projection(first.weight) if projects else self._stand_in(first.weight)
             casts = _in_dtype(first, dtype), _in_dtype(last, dtype)
-            weights.append(Weights(first.weight, last.weight, casts, to_first, self._stand_in(last.weight, dtype)))
+            weights.append(Weights(first.weight, last.weight, casts, to_first, self._stand_in(last.weight)))
             rows = x.numel() // first.in_features
             self.books.note_stage(self._names[last], last.in_features, rows, x.itemsize, keeps_norm=after.storage != "recomputed")
         out, piece = chain(x, stages, boundaries, weights, dtype)
@@ -522,15 +522,13 @@ class Compression:
         site.by_row = boundary.by_row
         return boundary
 
-    def _stand_in(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        """What gets the weight's gradient in `dtype`, one for all applications of the open step."""
-        if weight.dtype == dtype or not weight.requires_grad:
-            return weight
-        key = id(weight), dtype
-        if key not in self._stand_ins:
+    def _stand_in(self, weight: Tensor) -> functions.StandIn:
+        """What gets the weight's gradient, one for all applications of the open step."""
+        known: functions.StandIn | None = self._stand_ins.get(weight)
+        if known is None:
             with torch.enable_grad():
-                self._stand_ins[key] = functions.stand_in(weight, dtype)
-        return self._stand_ins[key]
+                known = self._stand_ins[weight] = functions.stand_in(weight)
+        return known
 
     def _cast(self, weight: Tensor, dtype: torch.dtype) -> Tensor:
         """The weight in `dtype`, cast once per optimiser step."""

@@ -7,59 +7,91 @@ functions that use its result save once more.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.autograd.graph import Node
 from torch.nn import functional as F
 
 from laser_studio.laser.products import Arithmetic, outer
 from laser_studio.laser.quantise import Storage, quantise, restored
 
 
-def project(weight: Tensor, basis: Tensor) -> Tensor:
-    """A stand-in of the shape of WQ (out, k), W (out, D), Q (D, k): what is sent back to it, dYᵀZ, reaches W as (Σ dYᵀZ)Qᵀ.
+class Sum:
+    """A weight's gradient as a backward adds it up over all applications, in place: autograd would make a tensor of each, and add those.
 
-    All applications of a layer share one, so that the sum is formed before Qᵀ is applied. Q is not saved as a tensor of the graph,
-    because two graphs of one optimiser step may share this node and are freed one by one.
+    Every backward has its own, one that runs inside another too. What one leaves that failed before it came to the weight is not
+    taken up by the next, and goes with the stand-in.
     """
-    return _Project.apply(weight, basis)
+
+    def __init__(self) -> None:
+        self._so_far: dict[int, Tensor] = {}
+
+    def take(self) -> Tensor | None:
+        """What this backward has added up so far: the caller's to add to, and to `put` back."""
+        return self._so_far.pop(torch._C._current_graph_task_id(), None)
+
+    def put(self, so_far: Tensor) -> None:
+        self._so_far[torch._C._current_graph_task_id()] = so_far
 
 
-class _Project(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, basis: Tensor) -> Tensor:
-        ctx.basis, ctx.dtype = basis, weight.dtype
-        return torch.zeros((), dtype=torch.float32, device=weight.device).expand(weight.shape[0], basis.shape[1])
+@dataclass(frozen=True)
+class StandIn:
+    """What has a weight's place in the graph, without memory: `at` passes on to the weight what backward has put into `sum`.
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, None]:
-        with plain_arithmetic(gradient):
-            return (gradient.float() @ ctx.basis.T).to(ctx.dtype), None
+    All applications of an optimiser step share one.
+    """
+
+    at: Tensor
+    sum: Sum
+
+    @property
+    def node(self) -> Node | None:
+        """What passes it on; None where the weight wants no gradient."""
+        return self.at.grad_fn
 
 
-def stand_in(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A stand-in of W's shape without memory: gradients of all applications are added in `dtype`, as autograd adds those of one cast."""
-    return _StandIn.apply(weight, dtype)
+def is_awaited(node: Node | None) -> bool:
+    """Whether the backward that runs now comes to that node."""
+    return node is not None and bool(torch._C._will_engine_execute_node(node))
+
+
+def project(weight: Tensor, basis: Tensor) -> StandIn:
+    """A stand-in of the shape of WQ (out, k), W (out, D), Q (D, k): the sum of all dYᵀZ reaches W as (Σ dYᵀZ)Qᵀ."""
+    summed = Sum()
+    return StandIn(_StandIn.apply(weight, summed, basis), summed)
+
+
+def stand_in(weight: Tensor) -> StandIn:
+    """A stand-in of W's shape."""
+    summed = Sum()
+    return StandIn(_StandIn.apply(weight, summed, None), summed)
 
 
 class _StandIn(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, dtype: torch.dtype) -> Tensor:
-        ctx.dtype = weight.dtype
-        return torch.zeros((), dtype=dtype, device=weight.device).expand(weight.shape)
+    def forward(ctx: Any, weight: Tensor, summed: Sum, basis: Tensor | None) -> Tensor:
+        # Q is not saved as a tensor of the graph: two graphs of one optimiser step may share this node, and are freed one by one
+        ctx.summed, ctx.basis, ctx.dtype = summed, basis, weight.dtype
+        ctx.set_materialize_grads(False)
+        return torch.zeros((), device=weight.device).expand(weight.shape[0], weight.shape[1] if basis is None else basis.shape[1])
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return gradient.to(ctx.dtype), None
+    def backward(ctx: Any, gradient: Tensor | None) -> tuple[Tensor | None, None, None]:
+        total = ctx.summed.take()
+        if total is None:
+            return None, None, None
+        with plain_arithmetic(total):
+            return (total if ctx.basis is None else total @ ctx.basis.T.to(total.dtype)).to(ctx.dtype), None, None
 
 
 def linear_whole(x: Tensor, weight: Tensor, bias: Tensor | None, codes: Tensor, scale: Tensor) -> Tensor:
     """`F.linear(x, weight, bias)` that keeps of x its rows as codes that are there already; only the weight's gradient is approximate."""
-    return _Linear.apply(x, weight.detach(), bias, codes, weight, None, scale, "float")
+    return _Linear.apply(x, weight.detach(), bias, codes, weight, None, None, scale, "float")
 
 
 def linear(
@@ -67,7 +99,7 @@ def linear(
     weight: Tensor,
     bias: Tensor | None,
     z: Tensor,
-    projected: Tensor,
+    projected: StandIn,
     basis: Tensor,
     *,
     storage: Storage = "exact",
@@ -79,7 +111,7 @@ def linear(
     dYᵀZ is multiplied, where Z is kept in few bits.
     """
     kept, scale = (z, None) if storage == "exact" else quantise(z, storage, by_row=products == "int8")
-    return _Linear.apply(x, weight.detach(), bias, kept, projected, basis, scale, products)
+    return _Linear.apply(x, weight.detach(), bias, kept, projected.at, projected, basis, scale, products)
 
 
 class _Linear(torch.autograd.Function):
@@ -90,12 +122,14 @@ class _Linear(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor | None,
         z: Tensor,
-        projected: Tensor,
+        told: Tensor,
+        stand_in: StandIn | None,
         basis: Tensor | None,
         scale: Tensor | None,
         products: Arithmetic,
     ) -> Tensor:
-        ctx.products, ctx.told = products, projected.dtype
+        ctx.products, ctx.dtype = products, told.dtype
+        ctx.node, ctx.sum = (None, None) if stand_in is None else (stand_in.node, stand_in.sum)
         ctx.save_for_backward(z, weight, basis, scale)  # Q is not needed here, but hooks shall see it
         return F.linear(x, weight, bias)
 
@@ -108,19 +142,22 @@ class _Linear(torch.autograd.Function):
             dx = gradient @ weight if ctx.needs_input_grad[0] else None
             db = rows.sum(0) if ctx.needs_input_grad[2] else None
             width = weight.shape[1] if basis is None else basis.shape[1]
-            dp = _outer(rows, z, scale, width, ctx.products).to(ctx.told) if ctx.needs_input_grad[4] else None
-        return dx, None, db, None, dp, None, None, None
+            dw = None
+            if is_awaited(ctx.node):
+                ctx.sum.put(_outer(rows, z, scale, width, ctx.products, ctx.sum.take()))
+            elif ctx.sum is None and ctx.needs_input_grad[4]:
+                dw = _outer(rows, z, scale, width, ctx.products).to(ctx.dtype)
+        return dx, None, db, None, dw, None, None, None, None
 
 
-def _outer(rows: Tensor, z: Tensor, scale: Tensor | None, width: int, products: Arithmetic) -> Tensor:
-    """dYᵀZ in fp32, or as `rows` are."""
-    if scale is None:
-        return rows.T @ z
-    if products == "int8" and z.dtype == torch.int8:  # scales are per row then
-        return outer(rows, None, (z, scale), "int8")
-    if products == "bf16":
-        return outer(rows, restored(z, scale, width, torch.bfloat16), None, "bf16")
-    return rows.T @ restored(z, scale, width, rows.dtype)
+def _outer(rows: Tensor, z: Tensor, scale: Tensor | None, width: int, products: Arithmetic, onto: Tensor | None = None) -> Tensor:
+    """dYᵀZ in fp32, or as `rows` are, in `onto` where that is given."""
+    if scale is not None and products == "int8" and z.dtype == torch.int8:  # scales are per row then
+        return outer(rows, None, (z, scale), "int8", onto)
+    how: Arithmetic = "bf16" if scale is not None and products == "bf16" else "float"
+    if scale is not None:
+        z = restored(z, scale, width, torch.bfloat16 if how == "bf16" else rows.dtype)
+    return outer(rows, z, None, how, onto)
 
 
 def plain_arithmetic(x: Tensor) -> torch.autocast:

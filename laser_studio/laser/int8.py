@@ -15,6 +15,7 @@ from laser_studio.laser.quantise import LEVELS, TINY, in_parts
 
 MOST_SUMMED = (2**31 - 1) // LEVELS**2  # terms of a product that int32 holds whatever they are
 LEAST_COLUMNS, WITH_AMX, LEAST_OF_HALVES = 128, 256, 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
+LEAST_ROWS = 256  # to sum weight gradients over in place of bfloat16: with fewer, adding to what is there costs what the product saves
 LEAST_OUTPUTS = 768  # of a layer in bfloat16 whose input would have to be rounded for it alone
 ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
@@ -37,6 +38,11 @@ def pays_rebuilding(device: torch.device, dtype: torch.dtype, columns: int) -> b
         return False
     has_vnni, has_amx = _integers()
     return has_vnni and not has_amx
+
+
+def pays_summing(rows: int) -> bool:
+    """Whether, where `pays_rebuilding`, weight gradients over that many rows are better summed of integers too."""
+    return rows >= LEAST_ROWS
 
 
 @lru_cache(maxsize=1)
@@ -63,15 +69,22 @@ def outer(left: Tensor, right: Tensor, right_scale: Tensor | None = None, *, ont
 
     Each column of a float gets a scale; the scales of right's rows, over which is summed, go into left. onto: what it is added to in place.
     """
+    fresh = onto is None
     if onto is None:
-        onto = left.new_zeros(left.shape[1], right.shape[1], dtype=torch.float32)
+        made = torch.empty if left.shape[0] else torch.zeros
+        onto = made(left.shape[1], right.shape[1], dtype=torch.float32, device=left.device)
     for start in range(0, left.shape[0], MOST_SUMMED):
         rows = slice(start, start + MOST_SUMMED)
         a, a_scale = _by_columns(left[rows], None if right_scale is None else right_scale[rows])
         b, b_scale = _by_columns(right[rows], None) if right_scale is None else (right[rows], None)
         for part in in_parts(onto.shape, onto.device):
             found = _product(a.T[part], b).float()
-            onto[part].addcmul_(found if b_scale is None else found.mul_(b_scale), a_scale[part, None])
+            if b_scale is not None:
+                found.mul_(b_scale)
+            if fresh and start == 0:
+                torch.mul(found, a_scale[part, None], out=onto[part])
+            else:
+                onto[part].addcmul_(found, a_scale[part, None])
     return onto
 
 
@@ -80,17 +93,22 @@ def _by_columns(x: Tensor, factor: Tensor | None) -> tuple[Tensor, Tensor]:
     parts = list(in_parts(x.shape, x.device))
     factor = None if factor is None else factor.float()
     if len(parts) == 1:
-        wide = x if factor is None else x * factor
+        wide = x if factor is None else _times(x, factor)
         scale = _scale(wide.abs().amax(0))
         codes = wide * scale.reciprocal() if factor is None else wide.mul_(scale.reciprocal())
         return codes.round_().to(torch.int8), scale
-    largest = [(x[part].abs() if factor is None else (x[part] * factor[part]).abs_()).amax(0) for part in parts]
+    largest = [(x[part].abs() if factor is None else _times(x[part], factor[part]).abs_()).amax(0) for part in parts]
     scale = _scale(torch.stack(largest).amax(0)) if largest else x.new_full(x.shape[1:], TINY, dtype=torch.float32)
     inverse, codes = scale.reciprocal(), torch.empty(x.shape, dtype=torch.int8, device=x.device)
     for part in parts:
-        wide = x[part] * inverse
+        wide = _times(x[part], inverse)
         codes[part] = (wide if factor is None else wide.mul_(factor[part])).round_()
     return codes, scale
+
+
+def _times(x: Tensor, factor: Tensor) -> Tensor:
+    """x · factor in fp32, in memory of its own: of halves in two steps, which a CPU makes in half the time of one with mixed dtypes."""
+    return x * factor if x.dtype == torch.float32 else x.float().mul_(factor)
 
 
 def _scale(largest: Tensor) -> Tensor:

@@ -56,7 +56,9 @@ def outer(left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | Non
         found = product(left.T, right)
         return found if onto is None else onto.add_(found)
     right = right.to(left.dtype)
-    return left.T @ right if onto is None else onto.addmm_(left.T, right)
+    if onto is None or onto.dtype != left.dtype:
+        return left.T @ right if onto is None else onto.add_(left.T @ right)
+    return torch.addmm(onto, left.T, right, out=onto)  # not addmm_, which counters of products pass over
 
 
 def _given(right: Tensor | None) -> Tensor:

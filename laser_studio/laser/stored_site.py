@@ -46,7 +46,7 @@ class StoredSite:
         self.rows = self.last_rows = 0
         self.applications = 0
         self.full_bytes = self.stored_bytes = 0
-        self._projections: list[tuple[Tensor, int, Tensor]] = []
+        self._projections: list[tuple[Tensor, int, functions.StandIn]] = []
 
     @property
     def basis(self) -> Tensor | None:
@@ -90,7 +90,7 @@ class StoredSite:
         self.tracker.observe(rows[place :: self.thin], stored[place :: self.thin])
         return stored
 
-    def projection(self, weight: Tensor) -> Tensor:
+    def projection(self, weight: Tensor) -> functions.StandIn:
         """`functions.project` of the weight with the basis in force, one for all applications of this step."""
         assert self.basis is not None
         for known, version, projected in self._projections:
@@ -106,7 +106,7 @@ class StoredSite:
 
     @property
     def projections(self) -> list[Tensor]:
-        return [projected for _, _, projected in self._projections]
+        return [projected.at for _, _, projected in self._projections]
 
     @property
     def kept_beside(self) -> int:

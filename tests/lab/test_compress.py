@@ -389,24 +389,50 @@ def test_what_a_stage_of_bfloat16_adds_is_multiplied_in_eight_bits_where_it_is_w
 
 
 @pytest.mark.parametrize("storage", ["int8", {"*": "int8", WITHIN_BLOCKS: "recomputed"}, "int4"], ids=["whole", "blocks", "four bits"])
+@pytest.mark.parametrize("least", [448, 449], ids=["many rows", "few rows"])
 @VARIANTS
-def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_floats(
-    monkeypatch: pytest.MonkeyPatch, in_bytes: list[tuple[int, ...]], mlp_t: bool, storage: Any
+def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_them_over_many_rows(
+    monkeypatch: pytest.MonkeyPatch, in_bytes: list[tuple[int, ...]], mlp_t: bool, least: int, storage: Any
 ) -> None:
     model = small_model(mlp_t=mlp_t, forward_dtype="bfloat16")
     carry = model.initial_carry(small_batch(32))
     exactly = compress(model, LaserPolicy(sites=ALL_OFF), storage=storage, products="float")
     _, _, wanted = supervision_step(model, carry, exactly, size=32)
     exactly.detach()
+    outer, of_codes = int8.outer, list[bool]()
+
+    def noted(left: Tensor, right: Tensor, right_scale: Tensor | None = None, *, onto: Tensor | None = None) -> Tensor:
+        of_codes.append(right_scale is not None)
+        return outer(left, right, right_scale, onto=onto)
+
+    monkeypatch.setattr(int8, "outer", noted)
     monkeypatch.setattr(int8, "pays_rebuilding", lambda device, dtype, columns: columns >= 32)
-    monkeypatch.setattr(int8, "outer", lambda *told, **more: pytest.fail("a weight gradient in eight bits"))
+    monkeypatch.setattr(int8, "LEAST_ROWS", least)  # a sample has 14 rows
     laser = compress(model, LaserPolicy(sites=ALL_OFF), storage=storage)
     _, _, found = supervision_step(model, carry, laser, size=32)
     config = model.config
-    stages = 1 if mlp_t else 2  # what a mixer's first half reads are rows of 14
-    assert [columns for _, columns in in_bytes] == [32] * stages * (config.L_cycles + 1) * config.L_layers
+    halves = (config.L_cycles + 1) * config.L_layers
+    stages = halves if mlp_t else 2 * halves  # what a mixer's first half reads are rows of 14
+    assert [columns for _, columns in in_bytes if columns == 32][:stages] == [32] * stages
+    # The codes that were rebuilt from are those to sum, and what a stage that runs to its end reads last is in codes then, too: half
+    # of the stages of blocks, in attention.
+    to_their_end = halves if isinstance(storage, dict) and not mlp_t else 0
+    assert (len(of_codes), sum(of_codes)) == ((2 * stages, stages + to_their_end) if least == 448 else (0, 0))
     a, b = (torch.cat([each[name].flatten() for name in wanted]).float() for each in (found, wanted))
     assert not torch.equal(a, b) and float(F.cosine_similarity(a, b, dim=0)) > 0.999
+
+
+@pytest.mark.parametrize("forward_dtype", ["float32", "bfloat16"])
+def test_a_mixers_forward_copies_no_weights(forward_dtype: str) -> None:
+    """What it mixes lies otherwise than a product asks; torch copies the weight then, once for every sample."""
+    model = small_model(mlp_t=True, forward_dtype=forward_dtype)
+    carry = model.initial_carry(small_batch(8))
+    counted: dict[str, int] = {}
+    for name, saving in (("plain", None), ("compressed", compress(model, LaserPolicy(sites=ALL_OFF), storage="int8"))):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+            supervision_step(model, carry, saving)
+        counted[name] = sum(event.count for event in profile.key_averages() if event.key == "aten::bmm")
+    assert counted["compressed"] <= counted["plain"]
 
 
 def test_what_enters_cannot_be_made_again() -> None:
