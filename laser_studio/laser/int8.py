@@ -15,7 +15,7 @@ from laser_studio.laser.quantise import LEVELS, TINY, in_parts
 
 MOST_SUMMED = (2**31 - 1) // LEVELS**2  # terms of a product that int32 holds whatever they are
 LEAST_COLUMNS, WITH_AMX, LEAST_OF_HALVES = 128, 256, 256  # of what is multiplied: with fewer, rounding and scaling cost what integers save
-LEAST_ROWS = 256  # to sum weight gradients over in place of bfloat16: with fewer, adding to what is there costs what the product saves
+LEAST_ROWS = 256  # of a weight gradient in place of bfloat16: with fewer, rounding them and adding up cost what the product saves
 LEAST_OUTPUTS = 768  # of a layer in bfloat16 whose input would have to be rounded for it alone
 ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the one in every side but the first, which is above the other
 
@@ -23,8 +23,8 @@ ALIGNED, MOST_SMALL = 8, 16  # a GPU's integer products ask for multiples of the
 def pays(device: torch.device, dtype: torch.dtype, columns: int) -> bool:
     """Whether eight-bit products pay in place of those of `dtype`: of fp32 on a CPU with VNNI, of rows that are long enough.
 
-    Never of half precision: hardware that has fast integers has fast half products too, and what is won no longer pays for rounding both
-    factors. On a GPU half products serve fp32 too, and nothing has to be quantised for them.
+    Not of half precision, which hardware with fast integers multiplies fast too, but for what `pays_rebuilding` and `pays_summing` say.
+    On a GPU half products serve fp32 too, and nothing has to be quantised for them.
     """
     if dtype != torch.float32 or device.type != "cpu" or columns < LEAST_COLUMNS:
         return False

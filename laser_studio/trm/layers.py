@@ -233,11 +233,9 @@ class Block(nn.Module):
         if self.is_mixer:
             across = x.transpose(1, 2)  # (B, D, T): the norm too runs over the sequence here, as in the official code
             mixed = self.mlp_t(across.contiguous())  # as it lies, the product would copy its weight, once for every sample
-            if self.norms_features:
-                x = rms_norm(x + mixed.transpose(1, 2), self.eps)
-            else:
-                # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies as the next product wants it.
-                x = rms_norm(across + mixed, self.eps).transpose(1, 2)
+            # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies as the next product wants it.
+            norms_features = self.norms_features
+            x = rms_norm(x + mixed.transpose(1, 2), self.eps) if norms_features else rms_norm(across + mixed, self.eps).transpose(1, 2)
         else:
             x = rms_norm(sum_into(self.self_attn(x, rope), x), self.eps)
         return rms_norm(sum_into(self.mlp(x), x), self.eps)
@@ -295,7 +293,7 @@ class PreNormMixer(nn.Module):
         self.feature_out = CastLinear(config.feature_width, width, bias=True)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T, D) -> (B, T, D)
-        across = _layer_norm(x, self.token_norm).transpose(1, 2)  # (B, D, T)
+        across = _layer_norm(x, self.token_norm).transpose(1, 2).contiguous()  # (B, D, T), in rows as in `Block`
         x = self.token_out(F.gelu(self.token_in(across))).transpose(1, 2) + x
         return self.feature_out(F.gelu(self.feature_in(_layer_norm(x, self.feature_norm)))) + x
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from laser_studio.errors import CompressionError
 from laser_studio.laser import Compression, LaserPolicy, compress, int8
+from laser_studio.laser import chain as chain_module
 from laser_studio.laser.budget import MADE_AGAIN, cosine_of
 from laser_studio.laser.chain import Formed, Stage
 from laser_studio.laser.policy import ALL_OFF
@@ -420,6 +421,30 @@ def test_bfloat16_is_rebuilt_in_eight_bits_and_its_weight_gradients_summed_in_th
     assert (len(of_codes), sum(of_codes)) == ((2 * stages, stages + to_their_end) if least == 448 else (0, 0))
     a, b = (torch.cat([each[name].flatten() for name in wanted]).float() for each in (found, wanted))
     assert not torch.equal(a, b) and float(F.cosine_similarity(a, b, dim=0)) > 0.999
+
+
+def test_gradients_of_weights_are_made_only_where_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_model()
+    carry, batch = model.initial_carry(small_batch(8)), small_batch(8)
+    laser = compress(model, LaserPolicy(sites=ALL_OFF), storage="int8")
+    first = cast(Any, model).net.layers[0]
+    summed: list[tuple[int, ...]] = []
+    outer = chain_module.outer
+
+    def noted(*told: Any) -> Tensor:
+        found = outer(*told)
+        summed.append(tuple(found.shape))
+        return found
+
+    monkeypatch.setattr(chain_module, "outer", noted)
+    with laser:
+        loss = model(carry, batch)[1].logits.float().square().mean()
+        asked = model.embedding.tokens, first.mlp.down_proj.weight
+        found = torch.autograd.grad(loss, asked, retain_graph=True)
+        assert summed == [tuple(asked[1].shape)] * (model.config.L_cycles + 1)
+        loss.backward()
+    for each, wanted in zip(found, asked, strict=True):
+        assert wanted.grad is not None and torch.allclose(each, wanted.grad, rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("forward_dtype", ["float32", "bfloat16"])
