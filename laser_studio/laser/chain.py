@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from laser_studio import kernels
 from laser_studio.laser import int8
-from laser_studio.laser.functions import StandIn, is_awaited, plain_arithmetic
+from laser_studio.laser.functions import StandIn, plain_arithmetic
 from laser_studio.laser.products import Arithmetic, outer, product
 from laser_studio.laser.quantise import Storage, quantise, restored
 
@@ -206,7 +206,7 @@ class _Chain(torch.autograd.Function):
         ctx.boundaries = [replace(each, parts=()) if each.parts else each for each in boundaries]
         ctx.stages, ctx.shape, ctx.dtype, ctx.products = stages, x.shape, x.dtype, dtype
         ctx.autocast = torch.is_autocast_enabled(x.device.type), torch.get_autocast_dtype(x.device.type)
-        ctx.nodes, ctx.sums = [each.node for each in told], [each.sum for each in told]
+        ctx.told = told
         pieces = [piece for place in kept for piece in place]
         ctx.pieces = [[piece.across for piece in place] for place in kept]
         values, scales = [piece.values for piece in pieces], [piece.scale for piece in pieces]
@@ -233,11 +233,9 @@ class _Chain(torch.autograd.Function):
             _Replay(number, count, stage, before, after, held[number], held[count + number], ctx.products, ctx.autocast)
             for number, (stage, before, after) in enumerate(zip(ctx.stages, places, places[1:], strict=False))
         ]
-        sums, awaited = ctx.sums, [is_awaited(node) for node in ctx.nodes]
 
         def add(place: int, left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | None, how: Arithmetic) -> None:
-            if awaited[place]:
-                sums[place].put(outer(_flat(left), None if right is None else _flat(right), codes, how, sums[place].take()))
+            ctx.told[place].add(lambda onto: outer(_flat(left), None if right is None else _flat(right), codes, how, onto))
 
         with plain_arithmetic(gradient):
             end, out = count, None
@@ -252,7 +250,7 @@ class _Chain(torch.autograd.Function):
                     found = [_run_backward(run, gradient[part], one, part, add)[0] for part, one in zip(parts, by_part, strict=True)]
                     gradient, out = torch.cat(found), None
                 end = start
-        return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(6 + len(held) + len(sums))))  # weights': see `Sum`
+        return (gradient if ctx.needs_input_grad[0] else None, *(None for _ in range(6 + len(held) + len(ctx.told))))  # weights': see `Sum`
 
 
 @dataclass(frozen=True)

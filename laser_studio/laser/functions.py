@@ -7,13 +7,13 @@ functions that use its result save once more.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.autograd.graph import Node
 from torch.nn import functional as F
 
 from laser_studio.laser.products import Arithmetic, outer
@@ -30,17 +30,19 @@ class Sum:
     def __init__(self) -> None:
         self._so_far: dict[int, Tensor] = {}
 
-    def take(self) -> Tensor | None:
-        """What this backward has added up so far: the caller's to add to, and to `put` back."""
-        return self._so_far.pop(torch._C._current_graph_task_id(), None)
+    def add(self, made: Callable[[Tensor | None], Tensor]) -> None:
+        """made: given what this backward has added up so far, None at first, returns that with its own part added, in the same memory."""
+        backward = torch._C._current_graph_task_id()
+        self._so_far[backward] = made(self._so_far.pop(backward, None))
 
-    def put(self, so_far: Tensor) -> None:
-        self._so_far[torch._C._current_graph_task_id()] = so_far
+    def take(self) -> Tensor | None:
+        """What this backward has added up, for good."""
+        return self._so_far.pop(torch._C._current_graph_task_id(), None)
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """What has a weight's place in the graph, without memory: `at` passes on to the weight what backward has put into `sum`.
+    """What has a weight's place in the graph, without memory: `at` passes on to the weight what backward has added to `sum`.
 
     All applications of an optimiser step share one.
     """
@@ -48,15 +50,10 @@ class StandIn:
     at: Tensor
     sum: Sum
 
-    @property
-    def node(self) -> Node | None:
-        """What passes it on; None where the weight wants no gradient."""
-        return self.at.grad_fn
-
-
-def is_awaited(node: Node | None) -> bool:
-    """Whether the backward that runs now comes to that node."""
-    return node is not None and bool(torch._C._will_engine_execute_node(node))
+    def add(self, made: Callable[[Tensor | None], Tensor]) -> None:
+        """`Sum.add`, where the weight wants a gradient and the backward that runs now comes to it."""
+        if (node := self.at.grad_fn) is not None and torch._C._will_engine_execute_node(node):
+            self.sum.add(made)
 
 
 def project(weight: Tensor, basis: Tensor) -> StandIn:
@@ -128,8 +125,7 @@ class _Linear(torch.autograd.Function):
         scale: Tensor | None,
         products: Arithmetic,
     ) -> Tensor:
-        ctx.products, ctx.dtype = products, told.dtype
-        ctx.node, ctx.sum = (None, None) if stand_in is None else (stand_in.node, stand_in.sum)
+        ctx.products, ctx.stand_in, ctx.dtype = products, stand_in, told.dtype
         ctx.save_for_backward(z, weight, basis, scale)  # Q is not needed here, but hooks shall see it
         return F.linear(x, weight, bias)
 
@@ -143,9 +139,9 @@ class _Linear(torch.autograd.Function):
             db = rows.sum(0) if ctx.needs_input_grad[2] else None
             width = weight.shape[1] if basis is None else basis.shape[1]
             dw = None
-            if is_awaited(ctx.node):
-                ctx.sum.put(_outer(rows, z, scale, width, ctx.products, ctx.sum.take()))
-            elif ctx.sum is None and ctx.needs_input_grad[4]:
+            if ctx.stand_in is not None:
+                ctx.stand_in.add(lambda onto: _outer(rows, z, scale, width, ctx.products, onto))
+            elif ctx.needs_input_grad[4]:
                 dw = _outer(rows, z, scale, width, ctx.products).to(ctx.dtype)
         return dx, None, db, None, dw, None, None, None, None
 

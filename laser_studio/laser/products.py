@@ -54,11 +54,12 @@ def outer(left: Tensor, right: Tensor | None, codes: tuple[Tensor, Tensor] | Non
     right = _given(right)
     if how == "bf16":
         found = product(left.T, right)
-        return found if onto is None else onto.add_(found)
-    right = right.to(left.dtype)
-    if onto is None or onto.dtype != left.dtype:
-        return left.T @ right if onto is None else onto.add_(left.T @ right)
-    return torch.addmm(onto, left.T, right, out=onto)  # not addmm_, which counters of products pass over
+    else:
+        right = right.to(left.dtype)
+        if onto is not None and onto.dtype == left.dtype:
+            return torch.addmm(onto, left.T, right, out=onto)  # not addmm_, which counters of products pass over
+        found = left.T @ right
+    return found if onto is None else onto.add_(found)
 
 
 def _given(right: Tensor | None) -> Tensor:

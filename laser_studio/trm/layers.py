@@ -233,9 +233,12 @@ class Block(nn.Module):
         if self.is_mixer:
             across = x.transpose(1, 2)  # (B, D, T): the norm too runs over the sequence here, as in the official code
             mixed = self.mlp_t(across.contiguous())  # as it lies, the product would copy its weight, once for every sample
-            # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies as the next product wants it.
-            norms_features = self.norms_features
-            x = rms_norm(x + mixed.transpose(1, 2), self.eps) if norms_features else rms_norm(across + mixed, self.eps).transpose(1, 2)
+            if self.norms_features:
+                x = rms_norm(x + mixed.transpose(1, 2), self.eps)
+            else:
+                # A new tensor on purpose: it takes the layout of `across`, so that turned back it lies as the next product wants it.
+                fresh = across + mixed
+                x = rms_norm(fresh, self.eps).transpose(1, 2)
         else:
             x = rms_norm(sum_into(self.self_attn(x, rope), x), self.eps)
         return rms_norm(sum_into(self.mlp(x), x), self.eps)
